@@ -1,4 +1,4 @@
-"""Rules that types cannot express: keys that belong together, addresses, URLs, files.
+"""Rules that the types of single values cannot express: keys that belong together, URLs, files.
 
 Each rule yields ``(key, reason, suggestion)`` for settings whose single values are valid. To add
 one: write a generator of that form and list it in :func:`violations`.
@@ -31,7 +31,7 @@ _PEM_KEY: Final = "use a private key in PEM form, RSA or Ed25519"
 
 
 def violations(settings: Settings) -> Iterator[Violation]:
-    """Yield every rule that the settings break, in the order of the file."""
+    """Yield a problem for each rule that the settings break, in the order of the file."""
     rules = (
         _account,
         _data,
@@ -154,7 +154,7 @@ def _listeners(settings: Settings) -> Iterator[Violation]:
 
 
 def _listen_texts(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the key and the address, as written, of every listener that is switched on."""
+    """Yield (key, address as written) for each listener that is switched on."""
     for section, texts in (("smtp", settings.smtp.listen), ("lmtp", settings.lmtp.listen)):
         yield from ((f"{section}.listen[{number}]", text) for number, text in enumerate(texts))
     for section, text in (("web", settings.web.listen), ("health", settings.health.listen)):
@@ -380,7 +380,7 @@ def _imap_tls(key: str, box: ImapSettings) -> Iterator[Violation]:
 
 
 def _folders(settings: Settings) -> Iterator[Violation]:
-    """Report folders that two tables read, and folders read by one table and filled by another."""
+    """Report each folder that two tables read, or that one table reads and another fills."""
     read: dict[tuple[str, str, str], str] = {}
     for box in settings.imap:
         first = read.setdefault(_mailbox_folder(box, box.folder), box.name)
@@ -405,7 +405,7 @@ def _mailbox_folder(box: ImapSettings, folder: str) -> tuple[str, str, str]:
 
 
 def folder_of(name: str) -> str:
-    """Return a folder's name for comparison: only INBOX ignores case (RFC 3501, 5.1)."""
+    """Return the name of a folder for comparison: only INBOX ignores case (RFC 3501, 5.1)."""
     return "INBOX" if name.upper() == "INBOX" else name
 
 
@@ -455,7 +455,7 @@ def _endpoints(key: str, client: OauthSettings) -> Iterator[Violation]:
 
 
 def _is_secure(url: str) -> bool:
-    """Tell whether secrets may be sent to a web address: to https or to this machine only."""
+    """Tell whether secrets may be sent to a URL: with https, or to this machine."""
     scheme, host, _ = _parts(url)
     return bool(host) and (scheme == "https" or (scheme == "http" and _is_loopback(host)))
 
@@ -466,7 +466,7 @@ def _is_own(url: str) -> bool:
 
 
 def _parts(url: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port of a web address, or empty values if it is not one."""
+    """Return scheme, host and port of a URL; empty values if it is not a URL."""
     try:
         parts = urlsplit(url)
         port = parts.port

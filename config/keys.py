@@ -27,7 +27,7 @@ class SigningKey:
 
 
 def read_key(text: str) -> SigningKey:
-    """Return the first key of a PEM file; raises ValueError if that key cannot sign mail."""
+    """Return the first key of a PEM file; raises ValueError if mail cannot be signed with it."""
     found = _PEM.search(text)
     if found is None:
         raise ValueError("contains no PEM key")
@@ -44,7 +44,7 @@ def read_key(text: str) -> SigningKey:
 
 
 def _wrapped(der: bytes) -> SigningKey:
-    """Read a PKCS #8 key: version, algorithm, and the key itself as octets."""
+    """Read a PKCS #8 key, which holds a version, an algorithm, and the key itself as octets."""
     parts = _items(_only(der, _SEQUENCE))
     algorithm = _items(_tagged(parts[1], _SEQUENCE))
     inner = _tagged(parts[2], _OCTETS)
@@ -61,7 +61,10 @@ def _wrapped(der: bytes) -> SigningKey:
 
 
 def _rsa(der: bytes) -> SigningKey:
-    """Check that a key is an RSAPrivateKey: version, n, e, d, p, q and three more numbers."""
+    """Return an RSA key, after checking that it is a complete RSAPrivateKey and long enough.
+
+    Such a key holds version, n, e, d, p, q and three more numbers.
+    """
     numbers = _integers(der)
     if len(numbers) != 9 or numbers[4] * numbers[5] != numbers[1]:
         raise IndexError
@@ -77,7 +80,7 @@ def _integers(der: bytes) -> list[int]:
 
 
 def _items(content: bytes) -> list[tuple[int, bytes]]:
-    """Return tag and content of each element (X.690, 8.1); raises IndexError for wrong lengths."""
+    """Return the tag and content of each element (X.690, 8.1); IndexError if a length is wrong."""
     found = []
     at = 0
     while at < len(content):

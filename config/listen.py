@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class ListenError(ValueError):
-    """A text is not an address to listen on; ``suggestion`` says what to write instead."""
+    """A text that is no address to listen on; ``suggestion`` says what to write instead."""
 
     def __init__(self, reason: str, suggestion: str) -> None:
         super().__init__(reason)

@@ -1,6 +1,6 @@
 """Build one :class:`Settings` from file, credentials and environment, or report every mistake.
 
-Whatever the sources contain, a mistake is always raised as :class:`ConfigError`.
+A mistake in a source is always raised as :class:`ConfigError`.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Loaded:
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
-    """Read the configuration from ``path`` or, if that is None, from the first usual place.
+    """Read the configuration from ``path``, or from the first file found at the usual places.
 
-    Without any file, only other sources count. Raises :class:`ConfigError` with every problem at
-    once: syntax, unknown keys, wrong types, keys that do not fit together, unreadable secrets.
+    Without any file, only the other sources count. Raises :class:`ConfigError` with every problem
+    at once: syntax, unknown keys, wrong types, keys that do not fit together, unreadable secrets.
     """
     gathered = Gathered()
     file = find_file(path)

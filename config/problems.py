@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: its source (file, ``environment``, ``credentials``), key, reason and remedy."""
+    """One mistake: its source, key, reason and suggestion.
+
+    The source is a file, ``environment`` or ``credentials``.
+    """
 
     file: str
     key: str
@@ -24,6 +27,6 @@ class ConfigError(Exception):
     """The configuration cannot be used; ``problems`` holds every mistake, in file order."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
-        """Take at least one problem."""
+        """Make the error for at least one problem."""
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems

@@ -17,13 +17,16 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Section(BaseModel):
-    """A table of the file: no unknown keys, no conversion ("25" is not a number), no changes."""
+    """A table of the configuration file, read-only once loaded.
+
+    Unknown keys are mistakes, and so are values of another type: "25" is not a number.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class AccountSettings(Section):
-    """How this installation appears to correspondents.
+    """The installation as its correspondents see it, and its time zone.
 
     ``public_url`` is where people reach the web pages, without a trailing slash.
     """
@@ -35,7 +38,7 @@ class AccountSettings(Section):
 
 
 class DataSettings(Section):
-    """The folder for all files; database and blobs are there too unless their URLs are set.
+    """The folder for all files; database and blobs are in it unless they have URLs of their own.
 
     ``action_log_days`` is how many days the workflow action log is kept (behaviour.md 3.7); 0 keeps
     it for good.
@@ -46,7 +49,10 @@ class DataSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """``sqlite:///path`` (four slashes if absolute) or ``postgresql://user@host/name``."""
+    """The database: ``sqlite:///path`` or ``postgresql://user@host/name``.
+
+    An absolute path has four slashes.
+    """
 
     url: str = "sqlite:///var/ticketgate.db"
 
@@ -91,13 +97,13 @@ class HealthSettings(Section):
 
 
 class WorkerSettings(Section):
-    """The number of processes that parse mail; 0 means one per core, but at most 4."""
+    """The number of processes that read mail; 0 means one per core, but at most 4."""
 
     processes: Annotated[int, Field(ge=0, le=64)] = 0
 
 
 class OutboundSettings(Section):
-    """The smarthost; we sign in by password or by a token of the named ``[[oauth]]`` client.
+    """The smarthost, and how we sign in there: by password, or with a token of an OAuth client.
 
     Without ``host``, mail waits in the outbox. ``tls_ca`` is a PEM file of authorities to trust
     instead of the system's. Mail is signed if all three ``dkim_`` keys are set.
@@ -118,7 +124,7 @@ class OutboundSettings(Section):
 
 
 class WebhookSettings(Section):
-    """The secret that signs webhook calls, and the non-public targets that calls may reach."""
+    """The secret that signs webhook calls, and the addresses allowed besides public ones."""
 
     secret: SecretStr = SecretStr("")
     secret_file: str = ""
@@ -188,7 +194,7 @@ class LimitSettings(Section):
 
 
 class AuthResultsSettings(Section):
-    """The mail servers in front of us whose verdict is trusted, by name (authserv-id)."""
+    """The names (authserv-id) of the mail servers in front of us whose verdicts we trust."""
 
     trusted: Strings = ()
 
@@ -202,7 +208,7 @@ class LogSettings(Section):
 
 
 class Settings(Section):
-    """The whole configuration; ``Settings()`` applies when there is no file at all."""
+    """The whole configuration; ``Settings()`` holds the defaults."""
 
     account: AccountSettings = AccountSettings()
     data: DataSettings = DataSettings()

@@ -1,7 +1,7 @@
 """Read settings from one file, systemd credentials and the environment, and report problems.
 
-Later sources win: defaults, the file, credentials (``$CREDENTIALS_DIRECTORY/section.key``), the
-environment (``TICKETGATE_SECTION__KEY``).
+Of these sources, a later one wins: defaults, the file, credentials
+(``$CREDENTIALS_DIRECTORY/section.key``), the environment (``TICKETGATE_SECTION__KEY``).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Gathered:
     problems: list[Problem] = field(default_factory=list)
 
     def put(self, key: Key, value: Any, source: str) -> None:
-        """Set a value, replacing that of an earlier source."""
+        """Set a value, in place of a value from an earlier source."""
         if len(key) == 1:
             self.values[key[0]] = value
         else:
@@ -56,7 +56,7 @@ class Gathered:
         self.sources[key] = source
 
     def put_section(self, section: str, values: dict[str, Any], source: str) -> None:
-        """Set values of a section; the section exists then, even if ``values`` is empty."""
+        """Set values of a section, and create the section even if ``values`` is empty."""
         self.values.setdefault(section, {})
         for key, value in values.items():
             self.put((section, key), value, source)
@@ -66,7 +66,7 @@ class Gathered:
         self.problems.append(Problem(source, key, reason, suggestion))
 
     def source(self, loc: tuple[int | str, ...]) -> str:
-        """Return the source of a value. A missing one has the source of its section."""
+        """Return the source of a value; for a missing value, the source of its section."""
         key = tuple(str(part) for part in loc[:2])
         exact = self.sources.get(key) or self.sources.get(key[:1])
         others = (source for each, source in self.sources.items() if each[0] == loc[0])
@@ -88,7 +88,7 @@ def did_you_mean(name: str, known: Iterator[str] | list[str]) -> str:
 
 
 def find_file(named: Path | None) -> Path | None:
-    """Return the file to read: the named file, or the first that exists at the usual places."""
+    """Return the file to read: ``named`` if given, or the first that exists at the usual places."""
     return (
         named if named is not None else next((place for place in PLACES if place.is_file()), None)
     )
@@ -132,8 +132,8 @@ def _parse_file(path: Path, gathered: Gathered) -> dict[str, Any]:
 def read_environment(environ: Mapping[str, str], gathered: Gathered) -> None:
     """Add the values of environment variables.
 
-    Lists, numbers and truth values are JSON; empty text is an empty list too. Other values are
-    taken as they are.
+    Lists, numbers and truth values are written as JSON; an empty text also stands for an empty
+    list. Other values are taken as they are.
     """
     for name in sorted(environ):
         section, double, key = name.removeprefix(PREFIX).lower().partition("__")
@@ -167,7 +167,7 @@ def read_credentials(folder: str, gathered: Gathered) -> None:
 
 
 def _put_list_secret(section: str, key: str, text: str, gathered: Gathered) -> None:
-    """Set a secret of a list, like ``imap.NAME.password``, in the table called NAME."""
+    """Set a secret of a table in a list: ``imap.NAME.password`` belongs to the table NAME."""
     name, _, secret = key.rpartition(".")
     tables = gathered.values.get(section)
     if isinstance(tables, list):
@@ -180,7 +180,7 @@ def _put_list_secret(section: str, key: str, text: str, gathered: Gathered) -> N
 
 
 def _put_text(key: Key, text: str, source: str, shown: str, gathered: Gathered) -> None:
-    """Add a text value, converted to the type of its key; report unknown names."""
+    """Add a value given as text, converted to the type of its key; report unknown names."""
     if len(key) == 1:
         wanted: Any = tuple
     else:
@@ -223,7 +223,10 @@ def read_secret_files(gathered: Gathered) -> None:
 
 
 def _read_secret(section: str, secret: str, table: dict[str, Any], gathered: Gathered) -> None:
-    """Set a secret from its file, unless a later source set it; report a secret set twice."""
+    """Set a secret from its file, unless a later source has set it.
+
+    A secret that is set twice is reported.
+    """
     path, key = table[f"{secret}_file"], f"{section}.{secret}_file"
     if section in ITEMS:
         key = f"{section}.{table.get('name', '?')}.{secret}_file"

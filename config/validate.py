@@ -55,7 +55,10 @@ def validate(gathered: Gathered) -> tuple[Settings, list[Problem]]:
 
 
 def _remove(values: dict[str, Any], loc: tuple[int | str, ...], *, missing: bool) -> None:
-    """Remove the value at ``loc``, or its whole table if a table of a list lacks a required key."""
+    """Remove the value at ``loc``.
+
+    If a table of a list lacks a required key, the whole table is removed.
+    """
     match loc:
         case (str(section), int(number), str(key), *_) if not missing:
             values[section][number].pop(key, None)
@@ -113,7 +116,7 @@ def _model(loc: tuple[int | str, ...]) -> type[Section]:
 
 
 def shown_key(loc: tuple[int | str, ...], values: dict[str, Any]) -> str:
-    """Return the key in the user's terms: ``smtp.listen[0]``, ``imap.NAME.port``.
+    """Return the key as users write it: ``smtp.listen[0]``, ``imap.NAME.port``.
 
     Tables of a list that have no name are counted from 1.
     """

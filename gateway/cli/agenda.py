@@ -1,7 +1,7 @@
 """``agenda run``: do all due work of a daemon, then end (interfaces.md 2.1).
 
-Mail in the spool, scheduled mail, workflow runs, notifications, outgoing mail and webhooks are
-processed again and again until nothing is due. Then the work done is printed.
+The work is mail in the spool, scheduled mail, workflow runs, notifications, outgoing mail and
+webhooks. It is done again and again until nothing is due. Then the work done is printed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ UntilOption = Annotated[
 
 @app.command("run")
 def run_due(context: typer.Context, until: UntilOption = None, as_json: AsJson = False) -> None:
-    """Run everything that is due, then end. Of use in cron, and in tests without a daemon."""
+    """Run everything that is due, then end. Useful in cron jobs, and for tests without a daemon."""
 
     async def act(opened: Installation) -> tuple[list[dict[str, Any]], int]:
         from gateway.cli.agenda_run import run_until_idle

@@ -18,9 +18,10 @@ MOST_PASSES = 10_000  # at one instant; more would mean that work creates work w
 async def run_until_idle(
     opened: Installation, until: datetime | None = None
 ) -> list[dict[str, Any]]:
-    """Run passes until a pass finds nothing to do; return the work done, in order.
+    """Do all due work, again and again until none is left; return the work done, in order.
 
-    If ``until`` is given, then set the clock to each next due time up to it and run passes again.
+    If ``until`` is given, the clock is then set to the next due time, up to ``until``, and due work
+    is done again.
     """
     done: list[dict[str, Any]] = []
     work = _Work(opened, opened.agenda(), opened.outbox(), opened.webhooks())
@@ -52,7 +53,7 @@ class _Work:
     webhooks: Webhooks
 
     async def once(self) -> list[dict[str, Any]]:
-        """Run one pass: incoming mail, the agenda, outgoing mail, webhooks."""
+        """Run each worker once: incoming mail, the agenda, outgoing mail, webhooks."""
         found = [
             *await _mail_in(self.opened),
             *(_row(each.what, each.ticket, each.detail) for each in await self.agenda.run_due()),
@@ -70,7 +71,7 @@ class _Work:
     async def next_due(self) -> datetime | None:
         """Return the earliest due time after now, or None if nothing is due later.
 
-        Work still due now is left out: after a pass, only another process can be doing it.
+        Work due now is left out: it was just attempted, so only another process can be doing it.
         """
         workers = (self.agenda, self.outbox, self.webhooks)
         now, found = self.opened.clock.now(), [await each.next_due() for each in workers]

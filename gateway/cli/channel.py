@@ -248,7 +248,7 @@ async def _described(opened: Installation) -> list[dict[str, Any]]:
 
 
 async def _all(opened: Installation) -> tuple[list[dict[str, Any]], list[MailboxHealth]]:
-    """Return the document of every channel, and the mailboxes whose channel does not exist."""
+    """Return the documents of all channels, and the mailboxes whose channel does not exist."""
     from gateway.store.setup import pipelines
 
     async with opened.database.read() as connection:
@@ -277,7 +277,7 @@ def _channel(channel: Channel, pipeline: Pipeline, boxes: list[MailboxHealth]) -
 
 
 async def _mailboxes(opened: Installation) -> list[MailboxHealth]:
-    """Return the health of each mailbox that the configuration names."""
+    """Return the health of each mailbox in the configuration."""
     if not opened.settings.imap:
         return []
     from gateway.ingress.imap.account import accounts

@@ -1,8 +1,8 @@
 """Import a mailbox: hold its lease, fetch the mail, process it.
 
-After a broken connection the import connects again, and gives up after several connections without
-a single mail. A refused login, a missing folder, or the loss of the lease ends the import at
-once. Mail stored so far stays, and the next run imports the rest.
+When a connection breaks, the import connects again. It gives up after several connections without a
+single mail. A refused login, a missing folder, or the loss of the lease ends the import at once.
+Mail stored so far stays, and the next run imports the rest.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ PAUSE_SECONDS = 1.0  # after the first fruitless connection; each further pause 
 async def import_mailbox(
     opened: Installation, name: str, since: date | None, *, automation: bool
 ) -> dict[str, Any]:
-    """Import a mailbox by name; return the numbers of mails imported, left, and not fetchable."""
+    """Import the mailbox of this name or channel; return counts of its mails.
+
+    They count mails that were imported, mails left, and mails that could not be fetched.
+    """
     found = find_accounts(accounts(opened.settings), name)
     if len(found) > 1:
         raise UsageError(
@@ -58,7 +61,7 @@ async def import_mailbox(
 
 @dataclass
 class Import:
-    """One import of one mailbox, over as many connections as needed."""
+    """An import of one mailbox, over as many connections as needed."""
 
     opened: Installation
     boxes: Mailboxes
@@ -135,7 +138,7 @@ class Import:
 async def _held(
     boxes: Mailboxes, account: ImapAccount, opened: Installation, stop: asyncio.Event
 ) -> AsyncIterator[asyncio.Event]:
-    """Hold the lease of a mailbox; raise Unavailable where another process holds the lease.
+    """Hold the lease of a mailbox; raise Unavailable if another process has it.
 
     Yields an event that is set when the lease is lost.
     """
@@ -175,7 +178,7 @@ async def _keep(
 
 @asynccontextmanager
 async def _processed(opened: Installation) -> AsyncIterator[None]:
-    """Process mail during the import; at the end, process what is left."""
+    """Process mail while the import runs, and what is left when it has ended."""
     intake = await opened.intake()
     over = asyncio.Event()
     working = asyncio.create_task(intake.serve(over, Wake()))

@@ -1,7 +1,7 @@
 """``ticketgate channel login``: authorise access to a mailbox by OAuth.
 
 Exit codes: 65 when the user or the provider declines, 75 when the provider does not answer, 64 for
-an unknown mailbox. After an error or Ctrl-C nothing new is stored, and earlier tokens stay.
+an unknown mailbox. After an error or Ctrl-C nothing new is stored, and earlier tokens are kept.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``ticketgate channel test`` and ``channel import``: check a mailbox, import its mail.
 
-Exit codes: 75 when a daemon reads the mailbox already, 75 when the server does not answer (the same
-command continues later), 78 when the configuration of the mailbox does not work.
+Exit codes: 75 when a daemon reads the mailbox already; 75 when the server does not answer (run the
+same command again to continue); 78 when the configuration of the mailbox does not work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def try_(context: typer.Context, name: MailboxName, as_json: AsJson = False) -> None:
-    """Check a mailbox step by step; tell what fails and what to do. Nothing is changed."""
+    """Check a mailbox step by step; show what fails and what to do. Nothing is changed."""
     steps = run(context, lambda opened: _steps(opened, name, as_json=as_json))
     if as_json:
         emit({"ok": all(step.ok for step in steps), "steps": [_document(step) for step in steps]})

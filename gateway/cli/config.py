@@ -78,7 +78,7 @@ def problems_text(error: ConfigError) -> str:
 
 
 def plain(section: Section) -> dict[str, Any]:
-    """Return settings as JSON values; hide secrets, and also passwords in URLs."""
+    """Return settings as JSON values; secrets are hidden, and so are passwords in URLs."""
     return {key: _hide(getattr(section, key)) for key in type(section).model_fields}
 
 

@@ -88,7 +88,7 @@ def show(context: typer.Context, address: Address, as_json: AsJson = False) -> N
 
 
 async def _with_tickets(opened: Installation, address: str) -> dict[str, Any]:
-    """Return the document of a contact, with the tickets the contact requested."""
+    """Return the document of a contact, with the tickets that they requested."""
     from gateway.desk import views
     from gateway.desk.people import contact_at
     from gateway.store.tickets import tickets
@@ -130,7 +130,7 @@ MarketingOption = Annotated[
     typer.Option(
         "--marketing",
         metavar=ON_OFF,
-        help="Whether the contact may get marketing: mail from templates not set as transactional.",
+        help="Whether the contact may get mail from templates that are not transactional.",
     ),
 ]
 BlockOption = Annotated[
@@ -213,7 +213,7 @@ def _blobs(opened: Installation) -> Blobs:
 
 
 async def _rehearse(opened: Installation, address: str, actor: str | None) -> dict[str, Any]:
-    """Return the counts of what would be erased."""
+    """Return how much data would be erased, without erasing it."""
     from gateway.store.upkeep.rehearsal import rehearsal
 
     async with rehearsal(opened.database) as rehearsed:
@@ -222,7 +222,7 @@ async def _rehearse(opened: Installation, address: str, actor: str | None) -> di
 
 
 async def _erase(opened: Installation, address: str, actor: str | None) -> dict[str, Any]:
-    """Erase a person; return the counts of what was erased."""
+    """Erase a person; return how much data was erased."""
     desk, blobs = opened.erasure(actor), _blobs(opened)
     try:
         done = await desk.erase_contact(address, blobs)

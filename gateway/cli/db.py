@@ -1,8 +1,8 @@
 """``ticketgate db``: upgrade the schema, check the data, back it up, copy it to another database.
 
 Exit codes: 65 when check or backup finds damage, or when the target of a copy is not empty; 75 when
-a database does not answer, or when a disk is full. All damage is listed, and no database is left
-half changed.
+a database does not answer, or when a disk is full. All damage is listed. No database is left half
+changed.
 """
 
 from __future__ import annotations

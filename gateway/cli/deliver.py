@@ -1,6 +1,7 @@
 """``deliver``: store one mail from stdin in the spool, for pipe transports, .forward and procmail.
 
-The exit code is 0 only after the mail is safely on disk, else 75.
+Exit codes: 0 only after the mail is safely on disk, 64 for wrong usage, 65 for a mail that cannot
+be taken (empty or too large), else 75.
 """
 
 from __future__ import annotations

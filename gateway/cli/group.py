@@ -31,12 +31,12 @@ def _record(param: Any) -> tuple[str, str]:
 
 
 def _usage(command: Any, ctx: Any) -> list[str]:
-    """Return the words after the command in the usage line: arguments and required options."""
+    """Return what follows the command in the usage line: arguments and required options."""
     return [*filter(None, map(_usage_word, command.get_params(ctx))), "[OPTIONS]"]
 
 
 def _usage_word(param: Any) -> str:
-    """Return the words for an argument or a required option, and no words for other options."""
+    """Return the words for an argument or a required option; an optional option has none."""
     if param.param_type_name == "argument":
         return str(param.metavar) if param.required else f"[{param.metavar}]"
     return f"{max(param.opts, key=len)} {param.metavar}" if param.required else ""
@@ -53,7 +53,7 @@ def _write_params(command: Any, ctx: Any, formatter: Any) -> None:
 
 @contextmanager
 def _context_known(ctx: Any) -> Iterator[None]:
-    """Set the context of parser errors that have no context yet."""
+    """Give parser errors the context of the command, unless they have a context."""
     try:
         yield
     except PARSER_ERROR as error:
@@ -106,7 +106,7 @@ PLAIN: dict[str, Any] = {
 
 
 class App(typer.Typer):
-    """The commands of one module; ``text`` is the first sentence of the group's help page."""
+    """The commands of one module; ``text`` is the first sentence of their help page."""
 
     def __init__(self, text: str, **settings: Any) -> None:
         super().__init__(**PLAIN | settings, help=text, context_settings=HELP)

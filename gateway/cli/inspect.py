@@ -70,7 +70,7 @@ async def _run(files: list[str], as_json: bool, trusted: Collection[str], out: T
 def _row(
     file: str, raw: bytes, outcome: Message | ReadFailure | str, trusted: Collection[str]
 ) -> dict[str, Any]:
-    """Return the row of a file; ``outcome`` is its mail, or why the file cannot be read."""
+    """Return the row of a file; ``outcome`` is the mail, or the reason why it cannot be read."""
     from gateway.reading import parse
 
     match outcome:
@@ -83,7 +83,10 @@ def _row(
 
 
 def _groups(files: list[str], width: int) -> Iterable[list[list[str]]]:
-    """Yield files in groups of at most two chunks per process, so that little memory is used."""
+    """Yield files in small groups, so that few mails are in memory at a time.
+
+    A group has at most two chunks of files for each process.
+    """
     chunks = [files[at : at + _CHUNK] for at in range(0, len(files), _CHUNK)]
     return (chunks[at : at + 2 * width] for at in range(0, len(chunks), 2 * width))
 
@@ -114,7 +117,7 @@ def _open(file: str) -> tuple[bytes, str]:
 
 
 def as_row(file: str, message: Message, trusted: Collection[str]) -> dict[str, Any]:
-    """Return a message with the keys of interfaces.md 3."""
+    """Return a message as a mapping with the keys of interfaces.md 3."""
     return {
         "file": file.encode("utf-8", "backslashreplace").decode("utf-8"),
         "message_id": message.message_id,
@@ -222,7 +225,7 @@ def _invitation(found: Invitation) -> dict[str, Any]:
 
 
 def page(row: dict[str, Any]) -> str:
-    """Return a row as text: the main facts, then the reply or the whole text."""
+    """Return a row as text: the main facts, then the reply or, without one, the whole text."""
     sender = row["from"] or {}
     head = [
         f"File      {row['file']}",

@@ -1,7 +1,7 @@
 """``ticketgate mail ...``: incoming mail, what became of it and why (interfaces.md 2.2).
 
 ``retry`` and ``release`` process the mail at once. The exit code is 65 for an unknown mail, and for
-a mail in a state that does not allow the command.
+a mail whose state does not allow the command.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def _state_line(mail: dict[str, Any]) -> str:
 
 
 async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
-    """Return ticket and message of a processed mail, and the events that the mail caused."""
+    """Return the ticket and message of a processed mail, and the events that it caused."""
     from gateway.desk import views
     from gateway.store.tickets import threads, tickets
 
@@ -203,7 +203,7 @@ async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
 async def _places(
     opened: Installation, rows: list[RegisteredMail]
 ) -> dict[int, tuple[int, int | None]]:
-    """Map the thread id of each mail to the present thread and ticket, after all merges."""
+    """Return where the thread of each mail is after all merges: thread id to (thread, ticket)."""
     from gateway.store.tickets import threads
 
     ids = {row.thread_id for row in rows if row.thread_id is not None}

@@ -50,12 +50,15 @@ class LazyGroup(PlainGroup):
         return [*MODULES]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Note which command is called, so that a help page does not import every module."""
+        """Note which command was called, so that a help page does not import every module."""
         ctx.meta[CALLED] = args[0] if args else None
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command that is called; of other commands, return only name and line of help."""
+        """Return a command; only the called one is imported.
+
+        The others have just a name and a line of help.
+        """
         if (where := MODULES.get(cmd_name)) is None:
             return None
         if ctx.meta.get(CALLED) != cmd_name:
@@ -105,7 +108,7 @@ def _open_absent_streams() -> None:
 
 
 def _output_problem(error: Exception) -> str | None:
-    """Return why stdout takes no more output, or None if the error has another cause."""
+    """Return why stdout takes no more output; None if stdout is not the cause of the error."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
     if isinstance(error, OSError) and error.filename is None and error.errno in full:
         return os.strerror(error.errno)  # an unbuffered stream has nothing left to flush
@@ -122,7 +125,7 @@ def _drop_output() -> None:
 
 
 def main() -> None:
-    """Run a command line; exit with 64 for usage errors, else with the code of the error or 70."""
+    """Run a command line; exit with 64 for usage errors, with 70 for errors without a code."""
     if COMPLETION in os.environ:
         from typer._completion_classes import completion_init
 

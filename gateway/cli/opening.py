@@ -39,7 +39,7 @@ def named_file(context: typer.Context) -> Path | None:
 async def opened(config_path: Path | None) -> AsyncIterator[Installation]:
     """Load the configuration and open the installation (interfaces.md 2.1).
 
-    Raises ConfigError, and what :func:`gateway.daemon.assemble.open_installation` raises.
+    Raises ConfigError, and the errors of :func:`gateway.daemon.assemble.open_installation`.
     """
     settings = load(config_path, os.environ).settings
     async with open_installation(settings, os.environ, partial(_start_log, settings)) as found:
@@ -57,7 +57,7 @@ def _start_log(settings: Settings) -> None:
 
 
 def run(context: typer.Context, act: Callable[[Installation], Awaitable[T]]) -> T:
-    """Run an act in the opened installation; errors go to :func:`explained`."""
+    """Run an act in the opened installation; :func:`explained` reports its errors."""
 
     async def whole() -> T:
         async with opened(named_file(context)) as installation:

@@ -25,7 +25,7 @@ def emit(document: Any) -> None:
 
 @contextmanager
 def output_optional() -> Iterator[None]:
-    """Ignore errors of writing to stdout, for acts that matter more than their output."""
+    """Ignore errors of writing to stdout: the act matters more than its output."""
     try:
         yield
         sys.stdout.flush()
@@ -34,7 +34,10 @@ def output_optional() -> Iterator[None]:
 
 
 def emit_done(document: dict[str, Any]) -> None:
-    """Print ``document`` and the keys of interfaces.md 2.1, for an act not on a single ticket."""
+    """Print the result of an act that is not on a single ticket.
+
+    This is ``document`` with the keys of interfaces.md 2.1.
+    """
     emit({"ticket": None, "message": None, "changes": []} | document)
 
 
@@ -123,7 +126,7 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar if stderr is a terminal; yield a function that adds steps to those done.
+    """Show a progress bar if stderr is a terminal; yield a function that adds finished steps.
 
     ``total`` is None if the number of steps is unknown.
     """
@@ -151,13 +154,16 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def agree(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Return whether to go on: yes for ``--yes``, no for ``--dry-run``, else the user's answer."""
+    """Return whether to go on: yes for ``--yes``, no for ``--dry-run``, else ask the user."""
     refuse_unasked(yes=yes, dry_run=dry_run)
     return yes or (not dry_run and typer.confirm(question))
 
 
 def refuse_unasked(*, yes: bool, dry_run: bool) -> None:
-    """Raise UsageError for ``--yes`` with ``--dry-run``; without a terminal, also for neither."""
+    """Raise UsageError for ``--yes`` together with ``--dry-run``.
+
+    Without a terminal to ask at, one of the two must be given.
+    """
     from gateway.errors import UsageError
 
     if yes and dry_run:

@@ -97,7 +97,7 @@ def add(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a pipeline. Turn its triggers on with pipeline set."""
+    """Add a pipeline. Its triggers are off; turn them on with pipeline set."""
     with options_checked(context):
         steps = [_status_plan(each) for each in status]
     _change(context, lambda desk: desk.add_pipeline(name, steps), as_user, as_json=as_json)

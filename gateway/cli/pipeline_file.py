@@ -1,7 +1,7 @@
 """Write and read pipelines as TOML, with the keys of ``pipeline show --json``.
 
-A file that cannot be read, is not TOML, or has unknown keys or values is Invalid (exit 65); the
-message lists all problems.
+Raises Invalid (exit 65) for a file that cannot be read, is not TOML, or has unknown keys or values.
+The message lists all problems.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _flag(value: bool) -> str:
 
 
 def read_plans(file: Path) -> list[PipelinePlan]:
-    """Return the plans in a file; raise Invalid with all problems if the file has any."""
+    """Return the plans in a file; raise Invalid with all problems if there are any."""
     try:
         given = tomllib.loads(read_limited(file).decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -118,7 +118,7 @@ def _problems(table: dict[str, Any]) -> list[str]:
 
 
 def _status_problem(number: int, status: Any) -> str:
-    """Return the problem of a status in a file, or an empty text if the status has none."""
+    """Return what is wrong with a status in a file; an empty text if nothing is."""
     named = isinstance(status, dict) and isinstance(status.get("name"), str)
     if not named or status.get("state") not in STATES:
         return f"status {number} needs a name and a state, open or closed"

@@ -45,7 +45,7 @@ app = App("Process .eml files, mboxes and Maildirs.")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the command; ``channel`` gets the mail addressed to no channel."""
+    """The options of the command; ``channel`` gets mail that is addressed to no channel."""
 
     dry_run: bool = False
     by_date: bool = False
@@ -55,7 +55,7 @@ class Options:
 
 @dataclass(slots=True)
 class Tally:
-    """What a replay found: the file of each mail id, the results, held mails, unreadable files."""
+    """What a replay did: the file of each mail id, results, held mails, unreadable files."""
 
     files: dict[int, str] = field(default_factory=dict)
     rows: list[Finished] = field(default_factory=list)
@@ -71,9 +71,10 @@ class DateClock:
         self._last: datetime | None = None
 
     def now_of(self, message: Message) -> datetime:
-        """Return the Date of a mail, but never a time before the time returned last.
+        """Return the Date of a mail, but never an earlier time than at the last call.
 
-        For a mail without a Date, return the time returned last, or now for the first mail.
+        For a mail without a Date, return the time of the last call again, or now for the first
+        mail.
         """
         date = message.date or self._last or self._clock.now()
         self._last = date if self._last is None else max(self._last, date)
@@ -83,7 +84,10 @@ class DateClock:
 async def replay(
     opened: Installation, paths: Sequence[Path], options: Options
 ) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
-    """Process mail under ``paths``; return results, and final thread and ticket by thread id."""
+    """Process mail under ``paths``; return the results, and where each thread is at the end.
+
+    The second value is (thread, ticket), keyed by the thread id that a result names.
+    """
     tally = Tally()
     async with AsyncExitStack() as stack:
         database: Database = opened.database
@@ -105,7 +109,7 @@ async def replay(
 
 
 async def _rules(opened: Installation, options: Options) -> Rules:
-    """Return the rules of this run; raise Refused if ``--channel`` names no channel."""
+    """Return the rules of this run; raise NotFound if ``--channel`` names no channel."""
     if options.channel is None:
         return opened.rules
     async with opened.database.read() as connection:
@@ -134,7 +138,7 @@ async def _all(
 async def _group(
     group: Sequence[FoundMail], options: Options, accept: Acceptor, intake: Intake, tally: Tally
 ) -> None:
-    """Store the raw mails in one commit, then process them, both in the order of the files."""
+    """Store raw mails in one commit, then process them; both in the order of the files."""
     if not group:
         return
     receipts = await accept.accept_all(

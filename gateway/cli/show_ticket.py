@@ -50,7 +50,7 @@ def sentence(
 def _describe(
     kind: str, before: str | None, after: str | None, detail: str | None
 ) -> tuple[str, bool]:
-    """Return the words for an event, and whether they follow "ticket N" without a colon."""
+    """Return the words for an event, and whether they follow "ticket N" with no colon between."""
     predicate = PREDICATES.get(kind) or (
         PREDICATES_AFTER.get(kind) if after is not None else PREDICATES_BEFORE.get(kind)
     )
@@ -64,7 +64,7 @@ def _describe(
 
 
 def _change(what: str, before: str | None, after: str | None) -> str:
-    """Return the words for a field that changed its value."""
+    """Return the words for a field whose value changed."""
     field = what.removesuffix(" changed")
     if before is not None and after is not None:
         return f"{what} from {before} to {after}"

@@ -45,7 +45,7 @@ def status_of(desk: DeskConfig, pipeline: str, status: str) -> tuple[Pipeline, S
 async def described(
     connection: Any, desk: DeskConfig, workflow: Workflow, *, comments: bool = True
 ) -> dict[str, Any]:
-    """Return a workflow as in the TOML file, with its version and the comments on its actions."""
+    """Return a workflow with the keys of its TOML file, its version, and comments on actions."""
     from gateway.store.setup import workflows
 
     pipeline = desk.pipelines[workflow.pipeline_id]
@@ -69,7 +69,7 @@ async def described(
 
 
 async def _comments(connection: Any, workflow: Workflow) -> dict[str, list[dict[str, Any]]]:
-    """Return the comments on a workflow, by the id of the action."""
+    """Return the comments on a workflow, keyed by the id of the action."""
     from gateway.store.setup import workflow_history
 
     found: dict[str, list[dict[str, Any]]] = {}
@@ -102,7 +102,7 @@ def _with_comments(
 
 
 def outline(actions: Sequence[dict[str, Any]], margin: str = "") -> Iterator[str]:
-    """Yield lines that describe actions; the actions in branches are indented."""
+    """Yield a line for each action; actions in branches are indented."""
     for action in actions:
         words = "  ".join(
             f"{name} {_short(value)}" for name, value in action.items() if name not in NOT_INLINE

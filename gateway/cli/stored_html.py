@@ -21,7 +21,7 @@ CHUNK = 8  # mails given to a reading process at a time
 
 
 async def html_of(opened: Installation, rows: Sequence[MessageRow]) -> dict[int, str | None]:
-    """Return the sanitised HTML by message id, for messages received or sent as mail."""
+    """Return the sanitised HTML of messages received or sent as mail, keyed by message id."""
     from gateway.store.tickets import pending_outgoing
 
     async with opened.database.read() as connection:

@@ -1,7 +1,7 @@
 """Print errors of the command line as one sentence that names the help page.
 
 typer has a private copy of click, so errors are told apart by the names of their classes. Errors
-that this module does not know keep the message of the library.
+that this module does not know keep the message that typer gives them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NO_COMMAND = re.compile(r"No such command '(.*?)'\..*", re.DOTALL)
 
 @contextmanager
 def options_checked(context: typer.Context) -> Iterator[None]:
-    """Print errors like :func:`explained`, and name the help page after a UsageError."""
+    """Print errors like :func:`explained`; for a UsageError, also name the help page."""
     with explained():
         try:
             yield
@@ -34,12 +34,12 @@ def options_checked(context: typer.Context) -> Iterator[None]:
 
 
 def is_help(error: Exception) -> bool:
-    """Return whether an error is the help page of a group that was called without a command."""
+    """Return whether an "error" only shows the help page: a group was called without a command."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def sentence(error: Any) -> str:
-    """Return the line to print on stderr for an error of the parser."""
+    """Return the line to print on stderr for an error of typer's parser."""
     return visible(f"ticketgate: {_with_help(_problem(error), getattr(error, 'ctx', None))}")
 
 
@@ -86,14 +86,14 @@ def _guess(similar: Sequence[str]) -> str:
 
 
 def _name(param: Any) -> str:
-    """Return the long name of an option, or the name of an argument on the help page."""
+    """Return an option by its long name, or an argument by its name on the help page."""
     if param.param_type_name == "option":
         return str(max(param.opts, key=len))
     return str(param.metavar or param.name.upper())
 
 
 def _value_problem(error: Any) -> str:
-    """Return why a value is refused, and name the value, since pydantic's sentence does not."""
+    """Return a sentence that names the refused value and the reason; pydantic's names no value."""
     problems: list[Any] = getattr(error.__cause__, "errors", list)()
     if not problems:
         return str(error.message).rstrip(".")

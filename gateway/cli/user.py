@@ -91,7 +91,7 @@ ActiveOption = Annotated[
     typer.Option(
         "--active",
         metavar=ON_OFF,
-        help="Whether the user is active: may act, and writes mail as a user.",
+        help="Whether the user is active: may act, and counts as a user when they write mail.",
     ),
 ]
 SignatureOption = Annotated[
@@ -169,7 +169,7 @@ async def _notify(opened: Installation, address: str) -> dict[str, Any]:
 
 
 def _notifications(notify: list[str], digest: str | None) -> dict[str, Any]:
-    """Return the notification settings in the options; raise UsageError if a word is unknown."""
+    """Return the notification settings that the options ask for; UsageError for an unknown word."""
     found: dict[str, Any] = {}
     for each in notify:
         what, _, state = each.partition("=")

@@ -74,7 +74,7 @@ def show(
 
 
 def _fields(shown: dict[str, Any]) -> Iterator[tuple[str, object]]:
-    """Yield the settings of a workflow with their names."""
+    """Yield (name, value) for each setting of a workflow."""
     for name, value in shown.items():
         is_condition = value and name in ("filter", "unenroll_when")
         if name not in ("actions", "versions"):
@@ -167,7 +167,7 @@ async def _all_described(opened: Installation, *, comments: bool = False) -> lis
 async def _rehearse(
     opened: Installation, actor: str | None, plans: list[WorkflowPlan], problems: list[str]
 ) -> None:
-    """Raise an error if ``problems`` or the plans hold any problem; store nothing."""
+    """Check the plans without storing anything; raise an error with all ``problems`` if any."""
     from gateway.store.upkeep.rehearsal import rehearsal
 
     async with rehearsal(opened.database) as rehearsed:
@@ -378,7 +378,7 @@ KeepOption = Annotated[
         "--keep",
         metavar="BRANCH",
         help="The path whose actions stay when a branch is deleted. "
-        "The last path of a branch is named otherwise.",
+        "The last path of a branch has the name otherwise.",
     ),
 ]
 WholeOption = Annotated[

@@ -1,7 +1,7 @@
 """Write, read and compare workflows as TOML (interfaces.md 2.4).
 
-A file that cannot be read, is not TOML, or has unknown keys is Invalid (exit 65); the message lists
-all problems.
+Raises Invalid (exit 65) for a file that cannot be read, is not TOML, or has unknown keys. The
+message lists all problems.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _plan(row: Any, number: int, problems: list[str]) -> WorkflowPlan | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a TOML value in its JSON form; dates and times become text, without seconds of 0."""
+    """Return a TOML value in its JSON form; dates and times become text, without zero seconds."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -80,7 +80,7 @@ def _plain(value: Any) -> Any:
 
 
 def toml_of(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return TOML of workflows in the form of :func:`gateway.cli.show_workflow.described`."""
+    """Return workflows, as :func:`gateway.cli.show_workflow.described` returns them, as TOML."""
     return "\n".join(_table(row) for row in rows)
 
 
@@ -124,7 +124,7 @@ def _key(key: str) -> str:
 def differences(
     before: Mapping[tuple[str, str], Mapping[str, Any]], plans: Sequence[WorkflowPlan]
 ) -> list[str]:
-    """Return the changes of an import as lines of a diff."""
+    """Return what an import would change, as lines of a diff."""
     found: list[str] = []
     for plan in plans:
         known = next(

@@ -38,7 +38,7 @@ def enroll(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Enrol a ticket in a workflow. Filters and earlier enrolments do not matter."""
+    """Enrol a ticket in a workflow. The workflow's filters and earlier enrolments do not matter."""
     _act(
         context,
         lambda automator: automator.enroll(pipeline, status, ticket),
@@ -253,7 +253,7 @@ def _show_history(shown: dict[str, Any]) -> None:
 
 
 def _enrolment(run: Enrolment, workflow: Workflow | None) -> dict[str, Any]:
-    """Return an enrolment with its present action: the one that waits or runs next."""
+    """Return an enrolment with its present action, which is the one that waits or runs next."""
     at: str | None = None
     if workflow is not None and run.state == "ACTIVE" and run.place in workflow.graph:
         standing = workflow.graph.action(run.place)

@@ -1,7 +1,8 @@
 """HTTP for OAuth: post a form to a provider, or wait for a browser that it redirects to us.
 
-Raises :class:`TokenUnavailable` if the provider is away, slow or overloaded, or its answer is too
-long or not JSON. A JSON answer is returned, even a refusal. Forms and answers are never logged.
+Raises :class:`TokenUnavailable` if the provider is away, slow or overloaded, or if its answer is
+too long or not JSON. A JSON answer is returned, even if it is a refusal. Forms and answers are
+never logged.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class Answer:
 
 
 async def post(url: str, form: Mapping[str, str]) -> Answer:
-    """Post a form (by proxies of the environment), return the answer; raises TokenUnavailable."""
+    """Post a form and return the provider's answer; raises TokenUnavailable.
+
+    The proxies that the environment names are used.
+    """
     host = url.split("/")[2]
     try:
         reply = await http_client.post(
@@ -75,7 +79,10 @@ def _answer(host: str, status: int, body: bytes, head: Mapping[str, str]) -> Ans
 
 
 def _retry_after(head: Mapping[str, str]) -> float:
-    """Return Retry-After in seconds; a date becomes the time since Date (RFC 9110, 10.2.3)."""
+    """Return the header Retry-After in seconds (RFC 9110, 10.2.3).
+
+    If it is a date, return the time from the answer's own Date to it.
+    """
     wanted, sent = head.get("Retry-After", ""), head.get("Date", "")
     try:
         seconds = (parsedate_to_datetime(wanted) - parsedate_to_datetime(sent)).total_seconds()
@@ -85,10 +92,13 @@ def _retry_after(head: Mapping[str, str]) -> float:
 
 
 class RedirectListener:
-    """A listener on this machine to which the browser is redirected; ``url`` is its address."""
+    """A listener on this machine, to which the provider redirects the browser.
+
+    ``url`` is its address.
+    """
 
     def __init__(self, url: str, received: asyncio.Future[dict[str, str]]) -> None:
-        """Take the address and a future for the query that the browser brings."""
+        """Take our address, and a future that will hold the query of the browser's request."""
         self.url = url
         self._received = received
 

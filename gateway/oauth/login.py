@@ -1,7 +1,7 @@
 """Sign in to a mailbox: by a code entered on any device, or in a browser on this machine.
 
-The standards are RFC 8628 (code), RFC 8252 and RFC 7636 (browser). If the user declines, waits too
-long, or returns an answer to another request, :class:`AccessRefused` is raised; then the stored
+The standards are RFC 8628 (code), RFC 8252 and RFC 7636 (browser). Raises :class:`AccessRefused` if
+the user declines or waits too long, or if the answer belongs to another request. Then the stored
 tokens stay as they were.
 """
 
@@ -68,7 +68,7 @@ async def _poll_for_token(
     device: Mapping[str, Any],
     pause: Callable[[float], Awaitable[None]],
 ) -> Answer:
-    """Poll at the provider's interval until the answer is final, and return it."""
+    """Ask for the token at the interval the provider wants; return its final answer."""
     interval = _positive(device.get("interval"), _POLL_SECONDS)
     left = min(_positive(device.get("expires_in"), _MAX_CODE_SECONDS), _MAX_CODE_SECONDS)
     last_error: TokenUnavailable | None = None
@@ -95,7 +95,7 @@ async def _poll_for_token(
 
 
 async def browser_login(tokens: Tokens, client: OauthSettings, account: str, show: Show) -> None:
-    """Show the address to sign in at, and wait until the browser is redirected back to us."""
+    """Show the address to sign in at; wait until the provider redirects the browser to us."""
     redirect = urlsplit(client.redirect_url)
     host = redirect.hostname or PROVIDERS[client.provider].loopback
     state = _secret()
@@ -138,7 +138,7 @@ class AuthorizationRequest:
         self.url = f"{address}{'&' if '?' in address else '?'}{query}"
 
     async def exchange_pasted(self, tokens: Tokens, address: str) -> None:
-        """Exchange the code in an address that the user copied from the browser."""
+        """Take the address that the user pasted; exchange its code for tokens, and store them."""
         try:
             query = urlsplit(address.strip()).query
         except ValueError:
@@ -165,7 +165,7 @@ class AuthorizationRequest:
 
 
 def _secret() -> str:
-    """Return 64 unguessable characters, enough for a verifier (RFC 7636, 4.1)."""
+    """Return 64 characters that nobody can guess, enough for a verifier (RFC 7636, 4.1)."""
     return secrets.token_urlsafe(48)
 
 

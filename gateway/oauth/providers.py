@@ -16,7 +16,10 @@ from config.settings import OauthSettings
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The URLs of a provider; "" if unknown. ``{tenant}`` is replaced by the client's tenant."""
+    """The URLs of a provider; "" if unknown.
+
+    ``{tenant}`` in a URL is replaced by the tenant of the client.
+    """
 
     authorize: str = ""
     device: str = ""
@@ -66,7 +69,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
 
 
 def endpoints(client: OauthSettings) -> Endpoints:
-    """Return the client's endpoints; those that are not configured come from the provider."""
+    """Return the endpoints of a client: as configured, or else those of its provider."""
     known = PROVIDERS[client.provider].endpoints
     tenant = quote(client.tenant or "organizations", safe="")
     return Endpoints(
@@ -77,7 +80,7 @@ def endpoints(client: OauthSettings) -> Endpoints:
 
 
 def scope(client: OauthSettings) -> str:
-    """Return the scope to ask for: the configured one or, if empty, the one for reading mail."""
+    """Return the scope to ask for: as configured, or else the provider's for reading mail."""
     provider = PROVIDERS[client.provider]
     if client.scope:
         return client.scope

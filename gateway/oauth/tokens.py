@@ -1,12 +1,13 @@
 """Access tokens for mailboxes (RFC 6749): kept in the database, renewed by one process at a time.
 
-A provider that is away raises :class:`TokenUnavailable` (try again); one that refuses raises
-:class:`AccessRefused`. After a refusal, the provider is not asked for 15 minutes or until somebody
-signs in, so that it is not flooded. No error or log line holds a token, a secret or an address.
+Raises :class:`TokenUnavailable` if a provider is away (try again), and :class:`AccessRefused` if it
+refuses. After a refusal, the provider is not asked for 15 minutes or until somebody signs in, so
+that it is not flooded. No error or log line holds a token, a secret or an address.
 
-A replaced refresh token must not get lost: a request in progress is never cancelled, and its result
-is stored with retries while the database is away. Only a crash between the provider's answer and
-the commit can lose it (:mod:`gateway.store.imap.oauth_tokens`).
+A provider may replace the refresh token, and the new one must not get lost. So a request in
+progress is never cancelled, and its result is stored with retries while the database is away. Only
+a crash between the provider's answer and the commit can lose it
+(:mod:`gateway.store.imap.oauth_tokens`).
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def client_credentials_form(client: OauthSettings) -> dict[str, str]:
 
 
 class Tokens:
-    """The tokens of one process, in the database that all processes share."""
+    """The access tokens that one process uses; the database holds them for all processes."""
 
     def __init__(
         self,
@@ -94,7 +95,10 @@ class Tokens:
         *,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Create the only object of this process, which holds its leases; ``pause`` sleeps."""
+        """Make the object; a process may have only one, since leases belong to the process.
+
+        ``pause`` sleeps for a number of seconds.
+        """
         self.rows = TokenRows(database)
         self.clock = clock
         self._pause = pause
@@ -104,11 +108,11 @@ class Tokens:
     async def access_token(
         self, client: OauthSettings, account: str, *, refused: str | None = None
     ) -> str:
-        """Return a token that is valid for some minutes at least.
+        """Return a token that stays valid for some minutes at least.
 
-        ``refused`` is a token that the mail server did not accept; another one is returned. Raises
-        AccessRefused, TokenUnavailable or StoreUnavailable. If the caller is cancelled, this waits
-        until a request in progress has ended.
+        ``refused`` is a token that the mail server did not accept; a different token is returned.
+        Raises AccessRefused, TokenUnavailable or StoreUnavailable. If the caller is cancelled, this
+        waits until a request in progress has ended.
         """
         key, renewed_before = key_of(client, account), False
         for _ in range(MAX_POLLS):
@@ -138,7 +142,7 @@ class Tokens:
         return running
 
     async def _renew(self, client: OauthSettings, key: Key, refused: str | None) -> str | None:
-        """Return a new token, perhaps from another process; None means: read the row again."""
+        """Return a new token, from us or another process; None means: read the row again."""
         now = self.clock.now()
         if (until := self._not_before.get(client.name, now)) > now:
             raise TokenUnavailable(
@@ -193,7 +197,7 @@ class Tokens:
         return granted.access_token
 
     async def _store_with_retries(self, store: Callable[[], Awaitable[bool]]) -> bool:
-        """Call ``store``, with retries, since the provider gives a refresh token only once."""
+        """Call ``store`` with several retries, since a provider gives a refresh token only once."""
         for seconds in STORE_RETRY_SECONDS:
             try:
                 return await store()
@@ -207,7 +211,7 @@ class Tokens:
             await self.rows.release(key)
 
     def _valid_token(self, row: StoredToken | None, refused: str | None) -> str | None:
-        """Return the stored token, or None if it ends soon or is the refused one."""
+        """Return the stored token, or None if it ends soon or is the token ``refused``."""
         if row is None or row.access_until is None or row.access_token in {None, refused}:
             return None
         return row.access_token if row.access_until - self.clock.now() >= MIN_VALIDITY else None
@@ -240,9 +244,10 @@ class Tokens:
     async def sign_in(
         self, client: OauthSettings, account: str, posted: Mapping[str, str], answer: Answer
     ) -> None:
-        """Store the tokens that the provider granted after a sign-in, and clear earlier refusals.
+        """Store the tokens of a sign-in, and clear earlier refusals.
 
-        Raises AccessRefused, and stores nothing, if the grant does not last.
+        Raises AccessRefused, and stores nothing, if the provider gave no refresh token and so no
+        lasting access.
         """
         granted = self._parse_grant(answer, posted)
         if client.grant != "client_credentials" and granted.refresh_token is None:
@@ -285,7 +290,7 @@ class Tokens:
 
 
 async def _result(running: asyncio.Task[str | None]) -> str | None:
-    """Return the result of a shared task; wait for its end even if the caller is cancelled."""
+    """Return the result of a task that callers share; even if cancelled, wait for its end."""
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -295,14 +300,18 @@ async def _result(running: asyncio.Task[str | None]) -> str | None:
 
 
 def key_of(client: OauthSettings, account: str) -> Key:
-    """Return the key of an account's row; with ``client_credentials`` all accounts share a row."""
+    """Return the key of an account's row.
+
+    With ``client_credentials`` all accounts of a client share one row.
+    """
     return client.name, "" if client.grant == "client_credentials" else account
 
 
 def checked_document(answer: Answer, posted: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return the JSON object of an answer if the answer is no error.
+    """Return the JSON object of an answer that is no error.
 
-    Raises AccessRefused with the provider's words, or TokenUnavailable if the error is temporary.
+    For an error, raises AccessRefused with the provider's words, or TokenUnavailable if the error
+    is temporary.
     """
     error = answer.document.get("error")
     if answer.status < 400 and error is None:

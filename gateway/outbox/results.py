@@ -17,7 +17,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Temporary failure; try again later.
+    """Temporary failure; the delivery is attempted again later.
 
     ``everybody`` means that the smarthost or our account is at fault, so that attempts for other
     recipients would fail, too.
@@ -29,7 +29,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class PermanentFailure:
-    """Permanent failure; do not retry."""
+    """Permanent failure; the delivery is not attempted again."""
 
     reply: str
 

@@ -35,7 +35,7 @@ class CannotSign(InternalError):
 
 
 class Signer:
-    """Signs the mail of one domain."""
+    """A signer for the mail of one domain."""
 
     def __init__(self, domain: str, selector: str, key: SigningKey) -> None:
         self._domain = domain.encode("ascii")
@@ -45,7 +45,7 @@ class Signer:
 
     @classmethod
     def of(cls, settings: OutboundSettings) -> Self | None:
-        """Return the configured signer, or None; ConfigError if the signer's key is unusable."""
+        """Return the configured signer, or None; ConfigError if its key is unusable."""
         if not settings.dkim_key_file:
             return None
         key = _usable_key(Path(settings.dkim_key_file))
@@ -77,7 +77,7 @@ class Signer:
 
 
 def _usable_key(file: Path) -> SigningKey:
-    """Return the key in a file; ConfigError where it is unusable."""
+    """Return the private key in a file; ConfigError if the key is unusable."""
     try:
         return read_key(file.read_text())
     except (OSError, ValueError):
@@ -86,7 +86,7 @@ def _usable_key(file: Path) -> SigningKey:
 
 
 class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
-    """A mail that the library signs, but without a time and with the body hashed in chunks.
+    """A mail to be signed by dkimpy, but without a time, and with the body hashed in chunks.
 
     Hashing a large body at once would block other threads.
     """
@@ -96,7 +96,7 @@ class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
         self._hash = base64.b64encode(body_hash(body))
 
     def gen_header(self, fields: Sequence[tuple[bytes, bytes]], *rest: Any, **more: Any) -> bytes:
-        """Return the library's header with our body hash and without its time."""
+        """Return the signature header as dkimpy makes it, with our body hash and without a time."""
         ours = [
             (name, self._hash if name == b"bh" else value) for name, value in fields if name != b"t"
         ]

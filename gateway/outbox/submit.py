@@ -1,10 +1,9 @@
-"""Submit mail to the smarthost, one transaction per recipient; the only module that uses
-aiosmtplib.
+"""Submit mail to the smarthost, one transaction per recipient; the only user of aiosmtplib.
 
 The result is a value, never an exception. A 5xx reply about the recipient or the mail is a
 :class:`PermanentFailure`. A 4xx reply, a lost connection, a timeout, and any fault of TLS or our
 account is :class:`Deferred`. Where no reply comes after the end of data, the smarthost may have
-accepted the mail; it is deferred too, and this is the only case in which a mail can arrive twice.
+accepted the mail. The mail is deferred too, and this is the only case in which it can arrive twice.
 
 Connections are kept for the next mail and checked before reuse. No password or token is sent
 without TLS, except over the loopback.
@@ -61,7 +60,7 @@ class SmarthostServer:
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Seconds for each step, and for how long an unused connection is kept."""
+    """The seconds allowed for each step, and how long an unused connection is kept."""
 
     connect: float = 30.0
     command: float = 60.0
@@ -74,12 +73,12 @@ class _ConnectionUnusable(Exception):
 
 
 class _ConnectionStale(Exception):
-    """A kept connection was dead before anything was sent on it."""
+    """A kept connection turned out to be dead before the mail was sent."""
 
 
 @dataclass(slots=True)
 class _SmarthostConnection:
-    """A connection that is ready for a mail."""
+    """A connection to the smarthost that is signed in and ready for a mail."""
 
     client: aiosmtplib.SMTP
     mails: int = 0
@@ -88,7 +87,10 @@ class _SmarthostConnection:
 
 
 class Smarthost:
-    """The smarthost and the connections kept open to it, one per concurrent :meth:`submit`."""
+    """The smarthost, with connections kept open to it.
+
+    Calls of :meth:`submit` at the same time use one connection each.
+    """
 
     def __init__(self, server: SmarthostServer, deadlines: Deadlines | None = None) -> None:
         self.server = server
@@ -97,7 +99,7 @@ class Smarthost:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def submit(self, sender: str, recipient: str, raw: bytes) -> Result:
-        """Submit a mail for one recipient; an empty ``sender`` stands for the null path ``<>``.
+        """Submit a mail for one recipient; an empty ``sender`` means the null path ``<>``.
 
         ``raw`` has the form of :func:`gateway.outbox.wire.lines`.
         """
@@ -127,7 +129,11 @@ class Smarthost:
     # ---- a connection
 
     async def _open(self, refused: str | None = None) -> aiosmtplib.SMTP:
-        """Open a connection and sign in; a ``refused`` token is renewed once."""
+        """Open a connection and sign in.
+
+        If the smarthost refuses a token, this is done once more with a new token; ``refused`` is
+        the old one.
+        """
         client = self._client(await self._context())
         token: str | None = None
         try:
@@ -250,7 +256,8 @@ class Smarthost:
     ) -> aiosmtplib.SMTPResponse:
         """Send MAIL, RCPT, DATA and the mail; return the last reply.
 
-        Stops at the first refusal. ``connection.stage`` names the step that the reply answers.
+        Stops at the first command that the server refuses. ``connection.stage`` names the step that
+        was replied to.
         """
         client = connection.client
         reply = await client.execute_command(b"MAIL", b"FROM:<" + envelope.sender + b">", *options)
@@ -278,9 +285,9 @@ class Smarthost:
         return PermanentFailure(reply) if code // 100 == 5 else Deferred(reply, everybody=closing)
 
     async def _data(self, client: aiosmtplib.SMTP, raw: bytes) -> aiosmtplib.SMTPResponse:
-        """Send the mail, with pauses for other tasks, and return the reply.
+        """Send the mail, with pauses for other tasks; return the reply.
 
-        Stops sending if the server replies before the end.
+        Stops sending if the server replies before the end of the mail.
         """
         protocol = client.protocol
         if protocol is None:
@@ -308,7 +315,7 @@ class Smarthost:
 
 
 def _broken(connection: _SmarthostConnection, error: Exception) -> Result:
-    """Return the result of a submission whose connection broke or timed out."""
+    """Return the result of a submission during which the connection broke or timed out."""
     if connection.stage == "MAIL" and connection.mails and isinstance(error, OSError):
         raise _ConnectionStale from None
     if connection.stage == END_OF_DATA:

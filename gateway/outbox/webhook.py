@@ -1,14 +1,13 @@
-"""Webhook calls: signed JSON posted to a server until it accepts or refuses it, for three days.
+"""Webhook calls: signed JSON, posted until the receiver accepts or refuses it, for three days.
 
 Calls are only made to public addresses and to those in ``[webhooks] allow``. A host name is looked
-up once, so that the address checked is the one connected to. Redirects are not followed and no
+up once, so that we connect to the very address that was checked. Redirects are not followed and no
 proxy is used.
 
 A call is repeated after 1 min, 2 min, 4 min ... 4 h when the receiver is away, slow or overloaded.
-It fails at once when the receiver refuses it or its URL is not allowed, and waits while no secret
-is configured. A call that a crash interrupted is made again with the same
-``X-Ticketgate-Delivery``. The log names a receiver only by scheme, host and port, since the rest
-may contain a secret.
+It fails at once when the receiver refuses it or its URL is not allowed. It waits while no secret is
+configured. A call that a crash interrupted is made again with the same ``X-Ticketgate-Delivery``.
+The log names a receiver only by scheme, host and port, since the rest may contain a secret.
 """
 
 from __future__ import annotations
@@ -63,7 +62,10 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """An attempt of a call; ``place`` is scheme, host and port, ``attempts`` includes this one."""
+    """A call and the result of an attempt.
+
+    ``place`` is scheme, host and port; ``attempts`` includes this attempt.
+    """
 
     id: int
     ticket: int | None
@@ -74,7 +76,7 @@ class Called:
 
 
 class Webhooks:
-    """Makes the webhook calls of one process."""
+    """The maker of webhook calls in one process."""
 
     def __init__(self, database: Database, clock: Clock, settings: WebhookSettings) -> None:
         self.calls = Calls(database)
@@ -83,7 +85,7 @@ class Webhooks:
         self._allow = Allowed(settings.allow)
 
     async def run_due(self) -> list[Called]:
-        """Attempt each due call once, also calls that other processes release in the meantime."""
+        """Attempt each due call once, and calls that other processes release meanwhile."""
         now = self.clock.now()
         done: list[Called] = []
         while batch := await self._claim_and_call(now):
@@ -95,7 +97,7 @@ class Webhooks:
         return await self.calls.next_due() if self._secret else None
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Make calls as they become due until ``stop``, and finish calls under way."""
+        """Make calls as they become due until ``stop`` is set; then finish calls in progress."""
         while not stop.is_set():
             try:
                 while not stop.is_set() and await self._claim_and_call(self.clock.now()):
@@ -105,7 +107,7 @@ class Webhooks:
             await wake.wait_or_stop(stop, "webhook", POLL_SECONDS)
 
     async def _claim_and_call(self, now: datetime) -> list[Called]:
-        """Claim a batch of due calls and make them concurrently."""
+        """Claim some due calls and make them concurrently."""
         if not self._secret:
             await self.calls.put_off(UNSIGNED)
             return []
@@ -124,7 +126,7 @@ class Webhooks:
             )
         # any error counts as an attempt, or the call would be repeated without end
         except Exception as error:  # noqa: BLE001
-            _log.error("webhook stumbled", call=call.id, **log.error_fields(error))
+            _log.error("webhook call failed unexpectedly", call=call.id, **log.error_fields(error))
             state, reply = (
                 "deferred",
                 f"internal error ({type(error).__name__}), see the log entry of call {call.id}",
@@ -194,7 +196,7 @@ def signature(secret: bytes, timestamp: str, body: str) -> str:
 
 
 def pause(attempts: int) -> timedelta:
-    """Return how long to wait after this number of attempts."""
+    """Return how long to wait before the next attempt, after this number of attempts."""
     return min(FIRST_PAUSE * (1 << min(attempts - 1, 20)), LAST_PAUSE)
 
 

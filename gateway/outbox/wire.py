@@ -1,7 +1,7 @@
-"""Mail as sent by SMTP: its envelope in bytes, CRLF line ends, MAIL parameters, printable replies.
+"""Mail in the form that SMTP needs: envelope in bytes, CRLF line ends, parameters of MAIL.
 
-Raises :class:`CannotSend`, with a message for the user, for an address that cannot be used in a
-command or that needs an extension the server does not offer.
+Also makes replies of servers printable. Raises :class:`CannotSend`, with a message for the user, if
+an address cannot be used in a command, or needs an extension that the server does not offer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class CannotSend(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SmtpEnvelope:
-    """Sender and recipient for SMTP commands, and the SMTP extensions that the mail needs."""
+    """A sender and a recipient for SMTP commands, and the SMTP extensions that the mail needs."""
 
     sender: bytes
     recipient: bytes
@@ -33,7 +33,7 @@ class SmtpEnvelope:
 
     @classmethod
     def of(cls, sender: str, recipient: str, raw: bytes) -> Self:
-        """Return the envelope of a mail, with ASCII domains; raises :class:`CannotSend`."""
+        """Return the envelope of a mail, its domains in ASCII; raises :class:`CannotSend`."""
         path, to = _path(sender), _path(recipient)
         if not to:
             raise CannotSend("no recipient")
@@ -76,7 +76,7 @@ def parameters(envelope: SmtpEnvelope, offered: Mapping[str, str], size: int) ->
 
 
 def lines(raw: bytes) -> bytes:
-    """Return the mail with CRLF after each line, even the last, and without any other CR or LF."""
+    """Return the mail with CRLF at the end of every line, and without any other CR or LF."""
     ends = raw.count(b"\r\n")
     if raw.count(b"\r") != ends or raw.count(b"\n") != ends:
         raw = _LINE_END.sub(b"\r\n", raw)

@@ -2,10 +2,11 @@
 
 No transaction is open while waiting for the network. Each result is recorded right afterwards in a
 transaction of its own. After a crash between submission and record, the mail is submitted again
-with the same bytes once the lease ends; this is the only case in which a mail is sent twice.
+with the same bytes once the lease ends. This is the only case in which this worker submits a mail
+twice.
 
 Without a smarthost all mail waits. When the smarthost is unreachable or refuses our account, the
-rest of a pass is deferred without being tried.
+other due deliveries are deferred without an attempt.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ class AttemptResult:
 
 @dataclass(slots=True)
 class _Pass:
-    """One pass over the deliveries due at ``began``.
+    """One pass: an attempt for each delivery that is due at ``began``.
 
-    ``broken`` is the smarthost's failure once known; ``key`` signs return paths.
+    ``broken`` is the failure of the smarthost, once there is one; ``key`` signs return paths.
     """
 
     smarthost: Smarthost
@@ -73,7 +74,7 @@ class _Pass:
 
 
 class Outbox:
-    """The outbox of one process.
+    """The outbox worker of one process.
 
     Without a ``smarthost`` mail waits; without a ``signer`` it is sent unsigned. ``pause`` sleeps
     for a number of seconds.
@@ -97,7 +98,7 @@ class Outbox:
         self._random = random.Random()  # noqa: S311  # spreads attempts; not a secret
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Attempt deliveries as they become due until ``stop``; attempts under way are finished."""
+        """Attempt deliveries as they become due until ``stop`` is set; then finish those begun."""
         if self.smarthost is None:
             await stop.wait()
             return
@@ -107,7 +108,7 @@ class Outbox:
                 await self._one_pass(self.smarthost, stop)
                 pause = await self._pause()
             except Unavailable as error:
-                _log.warning("outbox put off", reason=error.message)
+                _log.warning("outbox waits", reason=error.message)
                 pause = RETRY_SECONDS
             await wake.wait_or_stop(stop, "outbox", pause)
         await self.close()
@@ -138,7 +139,9 @@ class Outbox:
         try:
             await self.deliveries.free_orphans(self.node)
         except Unavailable as error:
-            _log.warning("orphans stay until their leases are over", reason=error.message)
+            _log.warning(
+                "deliveries of dead processes wait until their leases end", reason=error.message
+            )
 
     async def _pause(self) -> float:
         now = self.clock.now()
@@ -150,7 +153,7 @@ class Outbox:
         )
 
     async def _one_pass(self, smarthost: Smarthost, stop: asyncio.Event) -> list[AttemptResult]:
-        """Attempt all deliveries due when the pass began."""
+        """Attempt each delivery that is due now, once; return the results."""
         run = _Pass(smarthost, self.clock.now(), await self.deliveries.signing_key())
         while not stop.is_set():
             away = run.broken is not None
@@ -164,7 +167,7 @@ class Outbox:
         return run.outcomes
 
     async def _put_off(self, run: _Pass, jobs: Sequence[ClaimedDelivery]) -> None:
-        """Defer deliveries untried, with the known failure of the smarthost as the reason."""
+        """Defer deliveries without an attempt; the reason is the smarthost's known failure."""
         if jobs and run.broken is not None:
             await self._record(run, [(job, run.broken) for job in jobs], tried=False)
             _log.warning(
@@ -174,7 +177,8 @@ class Outbox:
     async def _try(self, run: _Pass, jobs: Sequence[ClaimedDelivery], stop: asyncio.Event) -> None:
         """Attempt each delivery, using up to four connections at once.
 
-        If the smarthost fails, the untried deliveries are deferred; otherwise they are released.
+        If the smarthost fails, the deliveries not attempted yet are deferred. If ``stop`` is set or
+        the lease ends, they are released.
         """
         left = list(reversed(jobs))
         prepared: dict[int, asyncio.Task[bytes]] = {}
@@ -230,14 +234,14 @@ class Outbox:
         return await run.smarthost.submit(sender, job.recipient, raw)
 
     async def _prepared(self, raw: bytes) -> bytes:
-        """Return the bytes to send, the same at each attempt and for each recipient."""
+        """Return the bytes to send; they are the same at each attempt and for each recipient."""
         raw = lines(raw)
         return await self.signer.sign(raw) if self.signer is not None else raw
 
     async def _record(
         self, run: _Pass, results: Sequence[tuple[ClaimedDelivery, Result]], *, tried: bool = True
     ) -> None:
-        """Record results; while the database is away, try again before doing anything else."""
+        """Record results, with several retries while the database is away."""
         now = self.clock.now()
         marks = [self._mark(job, result, now) for job, result in results]
         for seconds in STORE_RETRY_SECONDS:
@@ -246,7 +250,7 @@ class Outbox:
                 break
             except Unavailable as error:
                 _log.warning(
-                    "outcome cannot be stored", deliveries=len(marks), **log.error_fields(error)
+                    "results cannot be stored", deliveries=len(marks), **log.error_fields(error)
                 )
             await self._wait(seconds)
         else:
@@ -279,7 +283,7 @@ class Outbox:
 
 
 class _Lease:
-    """The lease on claimed deliveries, extended while they are attempted, which may take long."""
+    """The lease on claimed deliveries, extended for as long as they are being attempted."""
 
     def __init__(self, outbox: Outbox, ids: Sequence[int]) -> None:
         self._outbox = outbox
@@ -288,7 +292,7 @@ class _Lease:
 
     @property
     def good(self) -> bool:
-        """Return whether the lease still lasts long enough to begin an attempt."""
+        """Return whether the lease lasts long enough to begin another attempt."""
         return monotonic() < self._until - LEASE_SECONDS / 3
 
     async def hold(self) -> None:
@@ -302,7 +306,7 @@ class _Lease:
                     outbox.node, self._ids, LEASE_SECONDS, outbox.clock.now()
                 )
             except Unavailable as error:
-                _log.warning("lease cannot be made longer", **log.error_fields(error))
+                _log.warning("lease cannot be extended", **log.error_fields(error))
             else:
                 self._until = began + LEASE_SECONDS
 
@@ -314,7 +318,7 @@ def _loggable(reply: str) -> str:
 
 
 def _log_attempt(job: ClaimedDelivery, mark: AttemptRecord, *, tried: bool, lost: bool) -> None:
-    """Log an attempt in one line, at level debug if the delivery was deferred untried."""
+    """Log an attempt in one line; at level debug if the delivery was deferred unattempted."""
     level = WARNING if lost or mark.state == "failed" else INFO if tried else DEBUG
     _log.log(
         level,

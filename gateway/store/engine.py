@@ -1,4 +1,4 @@
-"""The database: SQLite in one file, or PostgreSQL, behind the two verbs ``read`` and ``write``.
+"""The database: SQLite in one file, or PostgreSQL, behind the two methods ``read`` and ``write``.
 
 A write is one transaction: durable once the block has ended, without a trace if it failed. Errors
 from outside (busy, away, full) are raised as ``Unavailable`` (gateway/store/sql/errors.py). A
@@ -38,7 +38,10 @@ class NotDurable(Misconfigured):
 
 
 class Database:
-    """An open database, made by :meth:`open`; ``node`` is the name of this process in leases."""
+    """An open database, made by :meth:`open`.
+
+    ``node`` is the name of this process in leases.
+    """
 
     __slots__ = ("_lease", "_lock", "_reader", "_writer", "dialect", "node", "url")
 
@@ -58,11 +61,11 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, node: str, check_schema: bool = True) -> Self:
-        """Open ``sqlite:///path`` or ``postgresql://user@host/name``; create an absent SQLite file.
+        """Open ``sqlite:///path`` or ``postgresql://user@host/name``; create a missing SQLite file.
 
-        Raises :class:`SchemaOutdated` when the tables do not fit this program,
-        :class:`NotDurable` for weak settings, ``StoreUnavailable`` when the server does not answer,
-        ``UnusablePath`` where no file can be created, ``UsageError`` for any other URL.
+        Raises :class:`SchemaOutdated` when the tables do not fit this program, :class:`NotDurable`
+        when commits would not be durable, and ``StoreUnavailable`` when the server does not answer.
+        Raises ``UnusablePath`` where no file can be created, and ``UsageError`` for any other URL.
         """
         path = file_of(parsed(url))
         if path is not None:
@@ -99,10 +102,10 @@ class Database:
     ) -> AsyncIterator[AsyncConnection]:
         """Yield a connection in a transaction that commits when the block ends without an error.
 
-        A cancellation waits for a running commit. ``ordered`` keeps ordered writers
-        of other processes out until the end, so that what was read stays true (SQLite has one
-        writer anyway). ``durable=False`` may lose the commit in a power cut, never the database; it
-        is for leases only.
+        A cancellation waits for a running commit. With ``ordered``, other processes cannot begin an
+        ordered transaction until this one ends, so what was read stays true. (SQLite allows one
+        writer at a time anyway.) ``durable=False`` may lose the commit in a power cut, but never
+        damages the database; it is for leases only.
         """
         engine = self._writer if durable else self._lease
         async with self._lock or nullcontext():
@@ -149,7 +152,7 @@ class Database:
 
 
 def parsed(url: str) -> URL:
-    """Return the URL for SQLAlchemy with our drivers; UsageError for other databases."""
+    """Return the URL with the driver we use; raise UsageError for other databases."""
     try:
         found = make_url(url)
     except ArgumentError:
@@ -204,13 +207,13 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def schema_version(database: Database) -> str | None:
-    """Return the migration the database is at, None where it has no tables of ours."""
+    """Return the last migration that the database has had; None where it has no tables of ours."""
     async with database.read() as connection:
         return await _version_on(connection)
 
 
 async def _version_on(connection: AsyncConnection) -> str | None:
-    """Return the migration a database is at, read on its connection."""
+    """Return the last migration that a database has had, read on its connection."""
     present = {
         "sqlite": "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'",
         "postgresql": (
@@ -229,7 +232,7 @@ async def _version_on(connection: AsyncConnection) -> str | None:
 async def migrate(url: str, *, seed: bool = True) -> None:
     """Upgrade the tables and insert the first data, in one transaction.
 
-    Several processes may do this at once. ``seed=False`` inserts no data, for a copy.
+    Several processes may do this at once. ``seed=False`` inserts no data: a copy brings its own.
     Raises what :meth:`Database.write` raises.
     """
     from gateway.store.migrations import runner
@@ -254,7 +257,7 @@ async def migrate(url: str, *, seed: bool = True) -> None:
 
 
 def upgrade(url: str) -> None:
-    """Run :func:`migrate` in a thread of its own and wait, with or without a running loop."""
+    """Run :func:`migrate` in a thread of its own and wait for it, even inside an event loop."""
     failed: list[BaseException] = []
 
     def run() -> None:

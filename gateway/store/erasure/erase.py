@@ -1,9 +1,9 @@
 """Erase a person: delete the rows and blobs found by :mod:`gateway.store.erasure.plan`.
 
-What is not deleted no longer names the person. :func:`remove` works in one transaction, in which
-the rows of mails with a blob are only emptied. :func:`drop_blobs` then deletes the blobs and these
-rows; after a crash, its next call finishes the work. Tickets are changed only by
-``gateway.apply.applier`` (R7), before :func:`remove`.
+What is not deleted no longer names the person. :func:`remove` works in one transaction. The row of
+a mail with a blob is not deleted there but emptied, and keeps the blob's key. :func:`drop_blobs`
+then deletes the blobs and the emptied rows; after a crash, its next call finishes the work. Tickets
+are changed only by ``gateway.apply.applier`` (R7), before :func:`remove`.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ EMPTY_MAIL_ROW: dict[str, Any] = dict.fromkeys(
 class Removed:
     """How many rows were deleted, or changed so that they no longer name the person.
 
-    ``raw`` counts mails of others that lost only their raw mail; ``others`` counts outgoing mails,
-    Message-IDs, other contacts, and channels with a changed allow or deny list.
+    ``raw`` counts mails of other people of which only the raw mail was deleted. ``others`` counts
+    outgoing mails, Message-IDs, other contacts, and channels with a changed allow or deny list.
     """
 
     messages: int = 0
@@ -95,7 +95,7 @@ class Removed:
 async def remove(connection: AsyncConnection, plan: Plan, redundant: Collection[int]) -> Removed:
     """Carry out a plan, in the transaction in which it was made.
 
-    ``redundant`` are ids of events that described deleted parts of tickets.
+    ``redundant`` holds the ids of events in the history that describe erased parts of tickets.
     """
     if connection.dialect.name == "sqlite":
         # what is freed from here on is overwritten
@@ -128,7 +128,7 @@ async def remove(connection: AsyncConnection, plan: Plan, redundant: Collection[
 
 
 async def _drop_old_subjects(connection: AsyncConnection, plan: Plan) -> None:
-    """Forget earlier subjects of tickets whose subject is erased."""
+    """Delete earlier subjects of those tickets whose subject is erased."""
     changes = sa.update(EVENT).where(among(EVENT.c.ticket, "n"), EVENT.c.type == "subject_changed")
     numbers = [number for number, fields in plan.fields.items() if ("subject", ERASED) in fields]
     await connection.execute(changes.values(before=None, after=None), {"n": sorted(numbers)})
@@ -144,7 +144,7 @@ async def _delete(
 
 
 async def _drop_messages(connection: AsyncConnection, ids: Collection[int]) -> None:
-    """Delete messages from the index and the table.
+    """Delete messages from the search index and the table.
 
     Their Message-IDs stay known, so that a late reply finds its thread.
     """
@@ -169,10 +169,10 @@ async def _drop_messages(connection: AsyncConnection, ids: Collection[int]) -> N
 
 
 async def _hide_messages(connection: AsyncConnection, plan: Plan) -> int:
-    """Remove the person from the messages of others, and return how many changed.
+    """Remove the person from messages of other people; return how many messages changed.
 
-    The address is replaced everywhere, but the name only in threads the person took part in. Mails
-    of messages with the address are added to ``plan.named``, since their raw mail must be deleted.
+    The address is replaced everywhere, but the name only in threads the person took part in. A
+    message with the address adds its mail to ``plan.named``, so that its raw mail is deleted.
     """
     ids = await keys(
         connection,
@@ -209,13 +209,13 @@ async def _hide_messages(connection: AsyncConnection, plan: Plan) -> int:
 
 
 def _indexed(message_id: int, columns: Mapping[str, Any]) -> tuple[int, str, str]:
-    """Return the row of a message in the search index."""
+    """Return a message as it was indexed for search: id, subject and body."""
     body = search.body_of(columns["reply_text"], columns["text"])
     return message_id, columns["subject"], body
 
 
 async def _drop_mails(connection: AsyncConnection, plan: Plan) -> None:
-    """Delete mails and raw mails; a row with a blob keeps its key until the blob is deleted."""
+    """Delete mails with their bytes; the row of a mail with a blob keeps the blob's key for now."""
     await _delete(connection, RAW_MAIL.c.mail_id, plan.mails | plan.named)
     large = await keys(
         connection,
@@ -243,7 +243,7 @@ async def _drop_mails(connection: AsyncConnection, plan: Plan) -> None:
 
 
 async def _empty_mail_row(connection: AsyncConnection, mail_id: int) -> None:
-    """Remove all but the blob's key from the row of a mail."""
+    """Empty the row of a mail, except for the key of its blob."""
     row = sa.select(MAIL.c.source, MAIL.c.received_at).where(MAIL.c.id == mail_id)
     source, received_at = (await connection.execute(row)).one()
     values = EMPTY_MAIL_ROW | {
@@ -260,7 +260,7 @@ async def _empty_mail_row(connection: AsyncConnection, mail_id: int) -> None:
 async def _hide(
     connection: AsyncConnection, table: sa.Table, ids: Collection[int], like: Likeness
 ) -> set[int]:
-    """Remove the person from these rows and return the ids of the rows that named the person."""
+    """Remove the person from these rows; return the ids of the changed rows."""
     query = sa.select(table.c.id, *(table.c[name] for name in HIDDEN_COLUMNS[table])).where(
         among(table.c.id, "ids")
     )
@@ -275,7 +275,7 @@ async def _hide(
 
 
 async def _lists(connection: AsyncConnection, plan: Plan) -> int:
-    """Remove the person from allow and deny lists of channels; return how many were rewritten."""
+    """Remove the person from allow and deny lists of channels; return how many channels changed."""
     query = sa.select(CHANNEL.c.id, CHANNEL.c.allow, CHANNEL.c.deny).where(
         among(CHANNEL.c.id, "ids")
     )
@@ -291,17 +291,17 @@ async def _lists(connection: AsyncConnection, plan: Plan) -> int:
 
 
 async def _references(connection: AsyncConnection, plan: Plan) -> int:
-    """Forget Message-IDs that contain the address, and return how many were forgotten."""
+    """Delete Message-IDs that contain the address; return how many."""
     gone = {ref for ref in plan.found["message_ref"] if plan.like.is_in_id(ref)}
     await _delete(connection, MESSAGE_REF.c.ref, gone)
     return len(gone)
 
 
 async def drop_blobs(database: Database, blobs: Blobs) -> int:
-    """Delete the blobs that only erased mails name, and return how many.
+    """Delete the blobs that only erased mails name; return how many.
 
-    Then the emptied rows of these mails are deleted; where a mail itself stays, its row only loses
-    the key of the blob. Work that a crash interrupted is finished too.
+    Then the emptied rows of erased mails are deleted. Where only the raw mail was erased, the row
+    stays and loses the blob's key. Work that a crash interrupted is finished too.
     """
     erased = sa.select(MAIL.c.blob).where(MAIL.c.blob.is_not(None), MAIL.c.erased.is_not(None))
     async with database.read() as connection:
@@ -327,7 +327,7 @@ async def drop_blobs(database: Database, blobs: Blobs) -> int:
 
 
 async def scour(database: Database) -> bool:
-    """Remove deleted data from the files of SQLite: from its search index, free pages and log.
+    """Clear deleted data from SQLite's files: from the search index, free pages and the log.
 
     Returns False where a reader kept the log from being emptied. The index is rewritten piece by
     piece, so that others can write in between. On PostgreSQL, VACUUM does all this in its own time.
@@ -355,12 +355,12 @@ def _scour(path: Path) -> bool:
 
 
 def _overwrites(connection: sqlite3.Connection) -> bool:
-    """Return whether this SQLite build overwrites whatever it deletes or moves (Debian's does)."""
+    """Return whether this build of SQLite overwrites the data that it deletes (Debian's does)."""
     return bool(connection.execute("PRAGMA secure_delete").fetchone()[0])
 
 
 def _merge(connection: sqlite3.Connection, pages: int) -> bool:
-    """Merge one piece of the index; return False where nothing was left (SQLite, FTS5 6.7)."""
+    """Rewrite one piece of SQLite's search index; return False if none was left (FTS5, 6.7)."""
     before = connection.total_changes
     connection.execute(
         "INSERT INTO message_search (message_search, rank) VALUES ('merge', ?)", (pages,)

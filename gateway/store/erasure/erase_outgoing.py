@@ -1,7 +1,7 @@
-"""Erase a person from outgoing mail, drafts, notices, webhook calls and workflow records.
+"""Erase a person from outgoing mail, drafts, notifications, webhook calls and workflow records.
 
-The mail of erased tickets and messages is deleted. Other mail naming the person loses its bytes and
-keeps its other recipients.
+The mail of erased tickets and messages is deleted. Other mail that names the person loses its
+bytes, but its deliveries to other people stay.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ async def remove_outgoing(connection: AsyncConnection, plan: Plan) -> int:
 
 
 async def _naming(connection: AsyncConnection, plan: Plan) -> set[int]:
-    """Return the mails and drafts that name the person in their bytes or text."""
+    """Return the mails and drafts whose bytes or words name the person."""
     found: set[int] = set()
     ids = sorted(await keys(connection, sa.select(OUTGOING.c.id)))
     query = (
@@ -131,7 +131,7 @@ async def _drop(connection: AsyncConnection, ids: set[int]) -> None:
 
 
 async def _calls(connection: AsyncConnection, plan: Plan) -> None:
-    """Delete webhook calls that name the person but are about tickets of others."""
+    """Delete webhook calls that name the person but are about other people's tickets."""
     query = sa.select(CALL.c.id, CALL.c.body)
     gone = {row.id for row in await connection.execute(query) if plan.like.is_in(row.body)}
     await connection.execute(sa.delete(CALL).where(among(CALL.c.id, "ids")), {"ids": sorted(gone)})

@@ -1,8 +1,8 @@
-"""Find a person: spellings of address and name, and the rows and raw mails that contain one.
+"""Find a person: the spellings of their address and name, and the rows and raw mails with one.
 
-The search is a few set queries, which may run for long beside the daemon. Before rows are changed,
-the rows added since the search must be searched too. An address spelt in words (``ann at example
-org``), or inside an encoded attachment, is not recognised.
+The search is a few large queries, which may run for long beside the daemon. Before rows are
+changed, the rows added since the search must be searched too. The search misses an address spelt in
+words (``ann at example org``) and an address inside an encoded attachment.
 """
 
 from __future__ import annotations
@@ -100,11 +100,11 @@ class Likeness:
         return self._address.search(text) is not None
 
     def is_in_id(self, message_id: str | None) -> bool:
-        """Return whether a Message-ID contains the address, whatever surrounds it."""
+        """Return whether a Message-ID contains the address, even between other characters."""
         return message_id is not None and self._id.search(message_id) is not None
 
     def is_in_raw(self, data: bytes) -> bool:
-        """Return whether a raw mail contains the address as written."""
+        """Return whether a raw mail contains the address, in its bytes as they are."""
         lowered = data.lower()
         return (
             any(form.encode() in lowered for form in self.forms)
@@ -112,9 +112,9 @@ class Likeness:
         )
 
     def hidden(self, value: Any, *, names: bool = False) -> Any:
-        """Return a text or JSON value in which :data:`ERASED` replaces the address.
+        """Return a text or JSON value with :data:`ERASED` in place of the address.
 
-        With ``names``, it replaces the names as well.
+        With ``names``, the names are replaced as well.
         """
         match value:
             case str():
@@ -131,7 +131,10 @@ class Likeness:
                 return value
 
     def hidden_in(self, column: str, value: Any, *, names: bool = False) -> Any:
-        """Return a column's value like :meth:`hidden`; leave out Message-IDs with the address."""
+        """Return a column's value with the person hidden as in :meth:`hidden`.
+
+        Message-IDs that contain the address are left out.
+        """
         match column:
             case "message_id":
                 return None if self.is_in_id(value) else value
@@ -154,14 +157,14 @@ class Likeness:
 def may_name(
     connection: AsyncConnection, like: Likeness, columns: Iterable[sa.Column[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Return the SQL condition for rows that may contain the address; check them with ``like``."""
+    """Return an SQL condition for rows that may name the person; check each row with ``like``."""
     position = sa.func.instr if connection.dialect.name == "sqlite" else sa.func.strpos
     texts = [sa.func.lower(sa.type_coerce(column, sa.Text)) for column in columns]
     return sa.or_(*(position(text, form) > 0 for text in texts for form in like.forms))
 
 
 async def highest_keys(connection: AsyncConnection) -> dict[str, int]:
-    """Return the highest key of each large table."""
+    """Return the highest key of each large table, by the table's name."""
     found = {}
     for table in TEXTS:
         found[table.name] = int(
@@ -173,7 +176,7 @@ async def highest_keys(connection: AsyncConnection) -> dict[str, int]:
 async def rows_naming(
     connection: AsyncConnection, like: Likeness, after: Mapping[str, int]
 ) -> Found:
-    """Return the keys above ``after`` whose rows in :data:`TEXTS` may name the person."""
+    """Return the rows above the keys ``after`` that may name the person, as keys by table."""
     return {
         table.name: await _keys_naming(connection, like, table, names, after.get(table.name, 0))
         for table, names in TEXTS.items()
@@ -181,7 +184,7 @@ async def rows_naming(
 
 
 async def small_rows_naming(connection: AsyncConnection, like: Likeness) -> Found:
-    """Return the keys of rows of :data:`SMALL_TABLES` that may name the person."""
+    """Return the rows of :data:`SMALL_TABLES` that may name the person, as keys by table."""
     return {
         table.name: await _keys_naming(connection, like, table, names)
         for table, names in SMALL_TABLES.items()
@@ -195,7 +198,7 @@ async def _keys_naming(
     names: Iterable[str],
     after: int | None = None,
 ) -> set[Any]:
-    """Return the keys above ``after`` whose rows may name the person in the columns ``names``."""
+    """Return the keys above ``after`` of rows that may name the person in the columns ``names``."""
     key = table.primary_key.columns[0]
     query = sa.select(key).where(may_name(connection, like, (table.c[name] for name in names)))
     if after is not None:
@@ -206,7 +209,7 @@ async def _keys_naming(
 async def raw_mails_naming(
     connection: AsyncConnection, blobs: Blobs, like: Likeness, after: int
 ) -> set[int]:
-    """Return the mails above ``after`` whose raw mail names the person."""
+    """Return the ids above ``after`` of mails whose raw mail names the person."""
     inside = _raws_of_sqlite if connection.dialect.name == "sqlite" else _raws_of_postgresql
     query = (
         sa.select(MAIL.c.id, MAIL.c.blob)

@@ -1,9 +1,9 @@
-"""Plan an erasure: which threads are the person's alone, and where others name the person.
+"""Plan an erasure: which threads are the person's alone, and where other mail names the person.
 
 Nothing is changed here. Users and channels are inside, everybody else is outside. A thread is the
-person's alone when no other outsider wrote in it or took part in it; on a ticket that the person
+person's alone when no other outsider wrote in it or took part in it. On a ticket that the person
 requested, others may have taken part. Raises ``Unavailable`` while mail naming the person waits to
-be processed, and ``Refused`` where such a mail is held.
+be processed, and ``Refused`` where mail naming the person is held.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ REPORT_KINDS = ("bounce", "report")  # their senders are not people
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The rows (keys by table) and raw mails that were found, up to the highest keys searched."""
+    """The rows (keys by table) and raw mails that may name the person.
+
+    The search ended at the highest keys, which are kept here too.
+    """
 
     found: Found
     raw: set[int]
@@ -50,7 +53,10 @@ class Survey:
 
 @dataclass(slots=True)
 class Plan:
-    """The rows and mails to erase; ``fields`` are new values of tickets, to be applied first."""
+    """The rows and mails to erase.
+
+    ``fields`` are new values of tickets, to be written before anything is erased.
+    """
 
     like: Likeness
     contact: Contact | None
@@ -65,7 +71,7 @@ class Plan:
 
 
 async def survey(database: Database, blobs: Blobs, like: Likeness) -> Survey:
-    """Search all mail, while others may write; this takes as long as reading all of it."""
+    """Search all mail, while others may write. This reads every raw mail, so it may take long."""
     async with database.read() as connection:
         highest = await highest_keys(connection)
         rows = await rows_naming(connection, like, {})
@@ -96,10 +102,11 @@ async def plan(
     looked: Survey,
     ours: Collection[str],
 ) -> Plan:
-    """Return what has to be erased, inside an ordered transaction.
+    """Return what has to be erased; call it in an ordered transaction.
 
     ``ours`` are the addresses of users and channels, which do not count as outside. Raises
-    ``Unavailable`` while mail naming the person is waiting, and ``Refused`` where it is held.
+    ``Unavailable`` while mail naming the person is waiting, and ``Refused`` where mail naming the
+    person is held.
     """
     raw = looked.raw | await raw_mails_naming(connection, blobs, like, looked.highest_keys["mail"])
     found = await rows_naming(connection, like, looked.highest_keys)
@@ -148,7 +155,10 @@ def _refuse_unread(like: Likeness, mails: Iterable[Any], raw: Collection[int]) -
 async def _own_messages(
     connection: AsyncConnection, contact: Contact | None, mails: Collection[int]
 ) -> set[int]:
-    """Return the messages that the person wrote, and forwarded mail that became the person's."""
+    """Return the person's messages: those of their mails, and those they are the sender of.
+
+    A user can forward a mail so that its sender becomes the person.
+    """
     found = await keys(
         connection,
         sa.select(MESSAGE.c.id).where(among(MESSAGE.c.mail_id, "mails")),
@@ -164,7 +174,7 @@ async def _own_messages(
 async def _conversations(
     connection: AsyncConnection, made: Plan, own: set[int], ours: Collection[str]
 ) -> None:
-    """Fill in a plan's threads, messages, tickets and fields; ``own`` are the person's messages."""
+    """Set the plan's threads, messages, tickets and fields; ``own`` are the person's messages."""
     number = made.contact.id if made.contact is not None else 0
     requested = await keys(
         connection, sa.select(TICKET.c.number).where(TICKET.c.requester_id == number)
@@ -198,7 +208,10 @@ async def _conversations(
 async def _threads(
     connection: AsyncConnection, contact: int, own: set[int], tickets: set[int]
 ) -> dict[int, int | None]:
-    """Return the threads that the person has a part in and those of these tickets, with ticket."""
+    """Return the tickets of threads to consider, keyed by thread id; None for no ticket.
+
+    The person wrote or took part in these threads, or they belong to one of ``tickets``.
+    """
     found = await keys(
         connection,
         sa.select(MESSAGE.c.thread_id).where(among(MESSAGE.c.id, "ids")),
@@ -214,7 +227,7 @@ async def _threads(
 
 
 async def _shared(connection: AsyncConnection, tickets: set[int], alone: set[int]) -> set[int]:
-    """Return the tickets with a thread that is not the person's alone."""
+    """Return the tickets with a thread that is not in ``alone``, the person's own threads."""
     query = sa.select(THREAD.c.id, THREAD.c.ticket).where(among(THREAD.c.ticket, "n"))
     rows = await connection.execute(query, {"n": sorted(tickets)})
     return {row.ticket for row in rows if row.id not in alone}
@@ -228,10 +241,10 @@ async def _alone(
     own: set[int],
     ours: Collection[str],
 ) -> set[int]:
-    """Return those of the ``touched`` threads that are the person's alone.
+    """Return which of the ``touched`` threads are the person's alone.
 
-    No other outsider wrote in them. Others took part at most in ``theirs``, the threads of
-    tickets that the person requested.
+    No other outsider wrote in such a thread. Other outsiders took part in it only if it is in
+    ``theirs``, the threads of tickets that the person requested.
     """
     outside = [~among(CONTACT.c.address, "ours"), CONTACT.c.id != number]
     given = {"ids": sorted(touched), "ours": sorted(ours)}
@@ -257,7 +270,7 @@ async def _titles(
 ) -> None:
     """Plan the new subjects and requesters of tickets.
 
-    A subject that only erased messages had is replaced as a whole; in any other subject, only the
+    A subject that only erased messages had is replaced as a whole. In any other subject, only the
     address and the name are replaced.
     """
     subjects: dict[int, list[str]] = {}  # of erased messages, by ticket
@@ -291,7 +304,7 @@ async def _titles(
 
 
 async def _mails_of(connection: AsyncConnection, own: set[int], messages: set[int]) -> set[int]:
-    """Return the mails to erase: the person's, mails of erased messages, and duplicates."""
+    """Return the mails to erase: from the person, of erased messages, and duplicates of both."""
     of_messages = sa.select(MAIL.c.id).where(among(MAIL.c.message, "messages"))
     found = own | await keys(connection, of_messages, messages=sorted(messages))
     found |= await keys(

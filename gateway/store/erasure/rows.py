@@ -1,4 +1,4 @@
-"""Statements with which an erasure changes columns of rows, found by their ids."""
+"""Statements with which an erasure changes columns of rows, selected by their ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 
 def update_by_id(table: sa.Table, columns: Iterable[str]) -> sa.Update:
-    """Return the statement that updates these columns; :func:`update_row` makes its parameters."""
+    """Return a statement that sets these columns; :func:`update_row` makes its parameters."""
     values = {name: sa.bindparam(f"_{name}", type_=table.c[name].type) for name in columns}
     return sa.update(table).where(table.c.id == sa.bindparam("_id")).values(values)
 

@@ -1,7 +1,7 @@
-"""Mailboxes read by IMAP: their leases, how far they were read, unsettled mails, state.
+"""Mailboxes read by IMAP: leases, UIDs read so far, mails to settle on the server, health.
 
-Only the process that holds the lease of a mailbox changes it; a process that has lost the lease
-gets :class:`MailboxLeaseLost`, and nothing is changed. Stored mails are recorded by
+Only the process that holds the lease of a mailbox changes the mailbox. A process that has lost the
+lease gets :class:`MailboxLeaseLost`, and nothing is changed. Stored mails are recorded by
 :mod:`gateway.store.imap.taken_mail`.
 """
 
@@ -74,7 +74,7 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A mail that could not be fetched: the reason, the number of tries, and when to try again."""
+    """A mail that could not be fetched: the reason, the number of tries, and the next try."""
 
     uid: int
     problem: str
@@ -83,7 +83,7 @@ class Owed:
 
 
 class Mailboxes:
-    """The mailboxes in ``database``; only the holder of its lease changes one."""
+    """The mailboxes in ``database``; only the holder of a mailbox's lease changes the mailbox."""
 
     __slots__ = ("database",)
 
@@ -91,19 +91,19 @@ class Mailboxes:
         self.database = database
 
     async def listing(self) -> list[Mailbox]:
-        """Return all mailboxes by name, also those that are no longer configured."""
+        """Return all mailboxes, sorted by name; some may no longer be in the configuration."""
         query = sa.select(MAILBOX).order_by(MAILBOX.c.name)
         async with self.database.read() as connection:
             return [Mailbox(**row) for row in (await connection.execute(query)).mappings()]
 
     async def get(self, name: str) -> Mailbox | None:
-        """Return a mailbox, or None where it was never opened."""
+        """Return a mailbox, or None where it has no row."""
         return next((each for each in await self.listing() if each.name == name), None)
 
     async def register(self, wanted: Sequence[tuple[str, str]]) -> None:
-        """Insert the (name, place) pairs that have no row yet.
+        """Insert a row for each (name, place) whose name has no row yet.
 
-        A known name with a new place is another mailbox: its row starts afresh, as never opened.
+        A known name with a new place is another mailbox: its row is reset, as if never opened.
         """
         known = {each.name: each.place for each in await self.listing()}
         if all(known.get(name) == place for name, place in wanted):
@@ -133,8 +133,9 @@ class Mailboxes:
     ) -> dict[str, Mailbox]:
         """Take or renew leases until ``seconds`` after ``now``; return the mailboxes we then hold.
 
-        Leases of dead processes of this host count as free. Renewing waits for a transaction of
-        ours that has locked the row; a free row that another process has locked is skipped.
+        Leases of dead processes of this host count as free. When our row is locked by another
+        transaction of this process, renewing waits for it. A free row that another process has
+        locked is skipped.
         """
         named = MAILBOX.c.name.in_(sorted(names))
         lease = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
@@ -159,7 +160,7 @@ class Mailboxes:
     async def _free(
         self, connection: AsyncConnection, named: sa.ColumnElement[bool], now: datetime
     ) -> list[int]:
-        """Lock the rows with a free lease and return their ids; skip rows locked by others."""
+        """Lock rows with a free lease; return their ids. Rows locked by others are skipped."""
         others = MAILBOX.c.lease_owner != self.database.node
         held = sa.select(MAILBOX.c.lease_owner).where(
             named, MAILBOX.c.lease_owner.is_not(None), others
@@ -200,9 +201,9 @@ class Mailboxes:
     # ---- how far it was read
 
     async def begin(self, box: int, uidvalidity: int, last: int, now: datetime) -> None:
-        """Record a new UIDVALIDITY, on the first opening or after a change by the server.
+        """Record a new UIDVALIDITY: at the first opening, or after the server has changed it.
 
-        ``last`` is the newest UID. From now on, mail taken under earlier UIDs is recognised by its
+        ``last`` is the newest UID. From now on, mail stored under earlier UIDs is recognised by its
         digest alone, even where the server returns to an earlier UIDVALIDITY.
         """
         first = sa.func.coalesce(
@@ -225,17 +226,17 @@ class Mailboxes:
     async def plan(
         self, box: int, since: date | None, automation: Automation, last: int, now: datetime
     ) -> None:
-        """Have the mailbox read again up to the UID ``last``, as if opened for the first time."""
+        """Let the mailbox be read again up to the UID ``last``, as if opened for the first time."""
         unread: dict[str, Any] = {"first_seen_at": now, "last_uid": 0, "last_pass_at": None}
         plan: dict[str, Any] = {"backlog_since": since, "backlog_automation": automation}
         await self._change(box, **unread, **plan, backlog_end=last)
 
     async def advance(self, box: int, last: int) -> None:
-        """Record that every mail up to the UID ``last`` is recorded, or gone from the server."""
+        """Record that mail up to the UID ``last`` is done: each mail is recorded or gone."""
         await self._change(box, last_uid=last)
 
     async def known(self, box: int, uidvalidity: int, uids: Collection[int]) -> set[int]:
-        """Return which of these UIDs are recorded, as stored or as unfetchable."""
+        """Return which of these UIDs are recorded: as stored, or as impossible to fetch."""
         wanted = {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
         async with self.database.read() as connection:
             return set((await connection.execute(KNOWN_UIDS, wanted)).scalars())
@@ -243,14 +244,20 @@ class Mailboxes:
     # ---- unsettled and unfetchable mails
 
     async def unsettled(self, box: int, uidvalidity: int, limit: int) -> list[int]:
-        """Return UIDs of stored mails to be flagged, moved or deleted on the server, ascending."""
+        """Return the UIDs of stored mails that must still be flagged, moved or deleted.
+
+        The UIDs ascend.
+        """
         query = sa.select(TAKEN.c.uid).where(AT_UIDVALIDITY, *IS_UNSETTLED).order_by(TAKEN.c.uid)
         given = {"box": box, "validity": uidvalidity}
         async with self.database.read() as connection:
             return list((await connection.execute(query.limit(limit), given)).scalars())
 
     async def settle(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
-        """Record mails as settled; if a crash loses this, they are settled once more."""
+        """Record that mails are settled on the server.
+
+        If a crash loses the record, the mails are settled again.
+        """
         settled = sa.update(TAKEN).where(AT_UIDVALIDITY, among(TAKEN.c.uid, "uids"))
         these = {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
         async with self.database.write(durable=False) as connection:
@@ -259,7 +266,7 @@ class Mailboxes:
     async def record_unfetchable(
         self, box: int, uidvalidity: int, uid: int, problem: str, retry_at: datetime
     ) -> None:
-        """Record that a mail cannot be fetched, so that it is shown and holds up no other mail.
+        """Record that a mail cannot be fetched, so that users see it and later mail is not held up.
 
         Does nothing where the mail is stored already.
         """
@@ -285,7 +292,7 @@ class Mailboxes:
                 )
 
     async def owed(self, box: int, uidvalidity: int, due: datetime | None = None) -> list[Owed]:
-        """Return unfetchable mails; with ``due``, only mails to be retried by that time."""
+        """Return mails that could not be fetched; with ``due``, only those to retry by then."""
         query = sa.select(TAKEN.c.uid, TAKEN.c.problem, TAKEN.c.tries, TAKEN.c.retry_at).where(
             AT_UIDVALIDITY,
             sa.text("NOT mailbox_mail.settled"),
@@ -303,13 +310,16 @@ class Mailboxes:
             ]
 
     async def owed_counts(self) -> dict[int, int]:
-        """Return the number of unfetchable mails by mailbox id; mailboxes with none are absent."""
+        """Return how many mails could not be fetched, by mailbox id.
+
+        Mailboxes without such mails are absent.
+        """
         query = sa.select(TAKEN.c.mailbox_id, sa.func.count()).where(*IS_UNFETCHABLE)
         async with self.database.read() as connection:
             return dict((await connection.execute(query.group_by(TAKEN.c.mailbox_id))).all())
 
     async def drop_unfetchable(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
-        """Forget unfetchable mails that are no longer on the server."""
+        """Delete the records of mails that could not be fetched and have left the server."""
         drop = sa.delete(TAKEN).where(AT_UIDVALIDITY, among(TAKEN.c.uid, "uids"), *IS_UNFETCHABLE)
         these = {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
         async with self.database.write() as connection:
@@ -318,13 +328,13 @@ class Mailboxes:
     # ---- state
 
     async def mark_ok(self, box: int, now: datetime) -> None:
-        """Record that everything in the mailbox has been taken in."""
+        """Record that reading works and no mail in the mailbox is left to store."""
         await self._change(
             box, durable=False, state="ok", problem=None, failing_since=None, last_pass_at=now
         )
 
     async def mark_failing(self, box: int, state: State, problem: str, now: datetime) -> None:
-        """Record in a sentence why reading failed; the first failure sets ``failing_since``."""
+        """Record, as a sentence, why reading failed; the first failure sets ``failing_since``."""
         since = sa.func.coalesce(
             MAILBOX.c.failing_since,
             sa.literal(now, MAILBOX.c.failing_since.type),

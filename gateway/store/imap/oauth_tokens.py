@@ -1,9 +1,9 @@
 """Access and refresh tokens of mailbox accounts.
 
 A process takes the lease of a row before it renews the tokens, so that no two processes use a
-refresh token at once. When a process dies before :meth:`TokenRows.renewed` has stored the answer, a
-provider that has replaced the refresh token may refuse the old one; this is reported as a refusal.
-When a person signs in during a renewal, the result of the renewal is discarded.
+refresh token at once. A process may die before :meth:`TokenRows.renewed` has stored the answer.
+Then a provider that has replaced the refresh token may refuse the old one, and the user has to sign
+in again. When a person signs in during a renewal, the result of the renewal is discarded.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _NO_PROBLEM = {"problem": None, "refused_at": None}
 class Granted:
     """The tokens that a provider granted.
 
-    ``refresh_token`` is None where the old refresh token stays valid; ``refresh_until`` is None
-    where the provider named no end.
+    ``refresh_token`` is None where the old refresh token stays valid. ``refresh_until`` is None
+    where the provider named no end of the refresh token.
     """
 
     access_token: str = field(repr=False)
@@ -44,7 +44,8 @@ class Granted:
 class StoredToken:
     """The tokens, last problem and lease of a mailbox account, as stored.
 
-    ``changed_at`` is the time of the last sign-in, or of the insert while nobody has signed in.
+    ``changed_at`` is the time of the last sign-in. If nobody has signed in, it is the time at which
+    the row was inserted.
     """
 
     client: str
@@ -76,7 +77,7 @@ class TokenRows:
             return StoredToken(**row) if row is not None else None
 
     async def lease(self, key: Key, seconds: float, now: datetime) -> StoredToken | None:
-        """Take the lease for ``seconds`` and return the row; None while another process leases it.
+        """Take the lease for ``seconds`` and return the row; None while another process holds it.
 
         The lease is not synced to disk, since losing it in a crash does no harm.
         """
@@ -98,7 +99,7 @@ class TokenRows:
         return not dead([row.lease_owner or ""], self.database.node)
 
     async def _locked(self, connection: AsyncConnection, key: Key, now: datetime) -> StoredToken:
-        """Insert the row where it is missing, lock it until the transaction ends, and return it."""
+        """Lock the row until the transaction ends, and return it; insert it where it is missing."""
         insert = postgresql.insert if self.database.dialect == "postgresql" else sqlite.insert
         query = sa.select(TOKEN).where(_is(key)).with_for_update()
         if (row := (await connection.execute(query)).mappings().one_or_none()) is None:
@@ -117,7 +118,10 @@ class TokenRows:
             )
 
     async def renewed(self, key: Key, used: str | None, granted: Granted) -> bool:
-        """Store a renewal and end the lease; False where the row has lost the token ``used``."""
+        """Store renewed tokens and end the lease.
+
+        Returns False, and stores nothing, where the refresh token is no longer ``used``.
+        """
         values: dict[str, Any] = {
             "access_token": granted.access_token,
             "access_until": granted.access_until,
@@ -129,19 +133,22 @@ class TokenRows:
         return await self._replace(key, used, values | _NO_PROBLEM)
 
     async def refused(self, key: Key, used: str | None, problem: str, now: datetime) -> bool:
-        """Record that the token ``used`` was refused; False where the row no longer has it."""
+        """Record that the provider refused the refresh token ``used``.
+
+        Returns False, and records nothing, where the row has another refresh token.
+        """
         values = {"access_token": None, "access_until": None, "problem": problem, "refused_at": now}
         return await self._replace(key, used, values)
 
     async def _replace(self, key: Key, used: str | None, values: dict[str, Any]) -> bool:
-        """Change the row and end any lease, if its refresh token is ``used``; else return False."""
+        """Change the row and end its lease; return False if its refresh token is not ``used``."""
         is_unchanged = TOKEN.c.refresh_token.is_not_distinct_from(used)
         change = sa.update(TOKEN).where(_is(key), is_unchanged).values(values | _NO_LEASE)
         async with self.database.write() as connection:
             return (await connection.execute(change)).rowcount > 0
 
     async def signed_in(self, key: Key, granted: Granted, now: datetime) -> None:
-        """Store the tokens of a new sign-in; earlier tokens and refusals are forgotten."""
+        """Store the tokens of a new sign-in, in place of earlier tokens and problems."""
         values = {
             "access_token": granted.access_token,
             "access_until": granted.access_until,

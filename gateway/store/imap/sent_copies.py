@@ -1,8 +1,8 @@
-"""Copies of sent mail for mailboxes that keep them: wanted, in progress, or put off.
+"""Copies of sent mail for the *Sent* folders of mailboxes: planned, being made, or put off.
 
-A process that takes a copy moves its ``due_at`` ahead, so that no other process takes it meanwhile
-and no transaction is open while a server is spoken to. When the process dies, the copy is taken
-again at ``due_at``. It may be in the mailbox already, so look for it before appending it.
+A process that takes a copy moves its ``due_at`` ahead. So no other process takes the copy
+meanwhile, and no transaction is open during the talk with a server. When the process dies, the copy
+is taken again at ``due_at``. It may be in the mailbox already, so look for it before appending it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ MAIL_TO_COPY = (
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy that a process has taken; ``attempts`` counts the coming attempt too."""
+    """A copy that a process has taken; ``attempts`` includes the attempt about to be made."""
 
     outgoing: int
     mailbox: str
@@ -116,11 +116,10 @@ class Copies:
         self.database = database
 
     async def plan(self, wanted: Mapping[str, str], now: datetime, after: int | None = None) -> int:
-        """Insert missing copies of mails that users wrote and that were sent within seven days.
+        """Plan copies of mails that users wrote and that were sent within the last seven days.
 
-        ``wanted`` maps each mailbox to its channel's address. Pass the returned message id as
-        ``after`` next time to look at newer mail only; without it all mail of the seven days is
-        looked at.
+        ``wanted`` maps each mailbox to its channel's address. Returns a message id: pass it as
+        ``after`` next time, to look at newer mail only. A mail that has a copy already is skipped.
         """
         async with self.database.read() as connection:
             if after is None:
@@ -154,7 +153,10 @@ class Copies:
         return min(underway - 1, highest) if underway is not None else highest
 
     async def take(self, mailbox: str, now: datetime, until: datetime) -> Copy | None:
-        """Take the due copy with fewest attempts until the time ``until``; None if none is due."""
+        """Take a due copy, so that others leave it alone until ``until``; None if none is due.
+
+        The copy with the fewest attempts comes first.
+        """
         async with self.database.write(durable=False) as connection:
             row = (await connection.execute(NEXT_COPY, {"_mailbox": mailbox, "_now": now})).first()
             if row is None:

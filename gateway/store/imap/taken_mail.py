@@ -1,11 +1,12 @@
-"""The record of which mails of mailboxes are in the spool, kept in the spool's transactions.
+"""The record of which mails of mailboxes are in the spool, written together with the spool.
 
-A mail is identified by mailbox, UIDVALIDITY and UID, recorded in the transaction that stores its
-bytes, so that it is taken exactly once wherever a crash falls. ``last_uid`` only says where to
-continue: it moves past a mail when that is stored, gone, or recorded as unfetchable.
+A mail is identified by mailbox, UIDVALIDITY and UID. They are recorded in the transaction that
+stores its bytes, so that it is stored exactly once, even after a crash. The cursor ``last_uid``
+only says where to continue. It moves past a mail that is stored, gone, or recorded as impossible to
+fetch.
 
-Where the lease was lost (the database was away, or the clock jumped), :class:`MailboxLeaseLost` is
-raised, nothing is stored, and whoever has the lease fetches the mail.
+A process can lose the lease when the database was away or the clock jumped. Then
+:class:`MailboxLeaseLost` is raised, nothing is stored, and the new holder fetches the mail.
 """
 
 from __future__ import annotations
@@ -63,16 +64,16 @@ _ADVANCE = (
 
 
 class MailboxLeaseLost(Unavailable):
-    """Another process reads this mailbox now."""
+    """Another process holds the lease of this mailbox now."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailboxPosition:
     """The position of a mail in a mailbox.
 
-    ``follows`` is the UID that the cursor must have reached before it moves to ``uid``; a mail that
-    shall not move the cursor has its own UID there. ``settled`` means that the mail needs no flag,
-    move or deletion on the server.
+    The cursor moves to ``uid`` only after it has reached ``follows``; if both are equal, the mail
+    does not move the cursor. ``settled`` means that the mail needs no flag, move or deletion on the
+    server.
     """
 
     mailbox: int
@@ -87,7 +88,7 @@ class TakenMail:
     """Mails that are recorded already.
 
     ``there`` holds the spool ids of mails stored under this UID, ``again`` of mails stored under an
-    earlier UID; ``owed`` are mails recorded as unfetchable.
+    earlier UID. ``owed`` are mails recorded as impossible to fetch.
     """
 
     there: Mapping[MailboxPosition, int]
@@ -101,9 +102,10 @@ NOTHING_TAKEN = TakenMail({}, {}, frozenset())
 async def find_taken(
     connection: AsyncConnection, node: str, marks: Mapping[MailboxPosition, bytes]
 ) -> TakenMail:
-    """Lock the mailboxes of ``marks`` (digests by position); return which mails are recorded.
+    """Lock the mailboxes of ``marks`` and return which of these mails are recorded already.
 
-    Raises MailboxLeaseLost where we lack the lease of a mailbox or its UIDVALIDITY has changed.
+    ``marks`` maps positions to digests. Raises MailboxLeaseLost where we lack the lease of a
+    mailbox or its UIDVALIDITY has changed.
     """
     boxes = {
         row.id: row
@@ -138,7 +140,7 @@ async def find_taken(
 async def _recognised(
     connection: AsyncConnection, box: int, fresh: Mapping[MailboxPosition, bytes]
 ) -> dict[MailboxPosition, int]:
-    """Find mails of earlier UIDs by digest, and delete the rows of the earlier UIDs that match."""
+    """Find mails stored under earlier UIDs by their digest; delete the records that match."""
     if not fresh:
         return {}
     rows = (
@@ -166,10 +168,10 @@ async def record(
     numbers: Mapping[MailboxPosition, int],
     known: TakenMail,
 ) -> None:
-    """Record mails with their spool ids, and move each cursor as far as no mail is missing.
+    """Record mails with their spool ids, and move each cursor up to the first missing mail.
 
     Call it in the transaction of :func:`find_taken`, with its result as ``known``. The mails are no
-    longer recorded as unfetchable.
+    longer recorded as impossible to fetch.
     """
     fresh = [mark for mark in marks if mark not in known.there]
     rows = [_taken_row(mark, numbers[mark], marks[mark]) for mark in fresh]
@@ -205,7 +207,7 @@ def _forget_row(mark: MailboxPosition) -> dict[str, Any]:
 
 
 def reached(last: int, marks: Iterable[MailboxPosition]) -> int:
-    """Return how far the cursor moves from ``last`` over these mails."""
+    """Return the UID to which the cursor moves from ``last`` over these mails."""
     for mark in sorted(marks, key=lambda mark: mark.uid):
         if mark.follows <= last < mark.uid:
             last = mark.uid

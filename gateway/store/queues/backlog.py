@@ -1,4 +1,4 @@
-"""Count the work that waits in the outbox, the workflows and the notices.
+"""Count the work that waits: in the outbox, in workflows, and as notifications.
 
 Each figure is one query over an index of the waiting rows only.
 """
@@ -16,7 +16,7 @@ DELIVERY, ENROLMENT, NOTICE = tables.delivery, tables.enrolment, tables.notice
 
 
 async def counts(database: Database, now: datetime) -> dict[str, tuple[str, float]]:
-    """Return a description and the current value of each figure, by its metric name."""
+    """Return (description, present value) for each figure, keyed by the name of its metric."""
     waiting = sa.select(sa.func.count(), sa.func.min(DELIVERY.c.created_at)).where(
         DELIVERY.c.state.in_(("queued", "deferred"))
     )

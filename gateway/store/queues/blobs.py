@@ -1,11 +1,12 @@
 """Blob stores for large raw mail: files beside the database, an object store, or no store at all.
 
-A blob's key is derived from the SHA-256 of its bytes, so that equal content is stored once and can
-be verified at any time. ``put`` returns when the bytes are durable; only then may a row name the
-blob (reliability.md 1).
+A blob's key is derived from the SHA-256 of its bytes. So equal content is stored once, and can be
+verified at any time. ``put`` returns when the bytes are durable; only then may a row name the blob
+(reliability.md 1).
 
-A full store raises ``DiskFull``, an unreachable one ``StoreUnavailable``; nothing was stored then.
-A crash between blob and row leaves a blob that no row names; ``db check`` lists such blobs.
+A full store raises ``DiskFull``, an unreachable one ``StoreUnavailable``; in both cases nothing was
+stored. A crash after the blob and before its row leaves a blob that no row names. ``db check``
+lists such blobs.
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ class Blobs(Protocol):
     """The interface of a blob store."""
 
     def inline(self, size: int) -> bool:
-        """Return whether a raw mail of ``size`` bytes belongs in the database instead."""
+        """Return whether a raw mail of ``size`` bytes is kept in the database, not as a blob."""
         ...
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:
-        """Store bytes, or a copy of a file, durably and return their key.
+        """Store bytes, or a copy of a file, durably; return the key.
 
-        ``sha256`` is their digest in hex.
+        ``sha256`` is the digest of the content in hex.
         """
         ...
 
     async def get(self, key: str) -> bytes:
-        """Return the bytes; NotFound where there is no such blob."""
+        """Return the bytes of a blob; raise NotFound where there is no such blob."""
         ...
 
     async def delete(self, key: str) -> None:
@@ -68,9 +69,9 @@ class Blobs(Protocol):
 
 
 def open_blobs(url: str) -> Blobs:
-    """Open the store at ``file://folder``, ``database:``, ``s3://``, ``gs://`` or ``az://``.
+    """Open a blob store: ``file://folder``, ``database:``, ``s3://``, ``gs://`` or ``az://``.
 
-    A relative folder is taken from the working directory. UsageError for any other URL.
+    A relative folder is taken from the working directory. Raises UsageError for any other URL.
     """
     parts = urlsplit(url)
     match parts.scheme:
@@ -87,10 +88,10 @@ def open_blobs(url: str) -> Blobs:
 
 
 def remove_leftovers(url: str) -> int:
-    """Delete unfinished files of dead processes and return their number (``file://`` only).
+    """Delete files that dead processes left unfinished; return how many (``file://`` only).
 
-    A process of another machine that uses the same folder may lose a file it is writing; it then
-    asks its client to try again.
+    A process on another machine that shares the folder may lose a file it is writing. It then asks
+    its client to try again.
     """
     blobs = open_blobs(url)
     found = (
@@ -131,10 +132,10 @@ def _missing(key: str) -> NotFound:
 
 
 class NoBlobs:
-    """The store of an installation that keeps all raw mail in the database."""
+    """The blob store of an installation that keeps all raw mail in the database."""
 
     def inline(self, size: int) -> bool:  # noqa: ARG002 - the interface
-        """Return True: everything belongs in the database."""
+        """Return True: every raw mail is kept in the database."""
         return True
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:
@@ -142,7 +143,7 @@ class NoBlobs:
         raise NotImplementedError
 
     async def get(self, key: str) -> bytes:
-        """Raise NotFound: the blob was written with another store configured."""
+        """Raise NotFound: the blob was written while another store was configured."""
         raise _missing(key)
 
     async def delete(self, key: str) -> None:
@@ -156,9 +157,9 @@ class NoBlobs:
 
 
 class FileBlobs:
-    """Files in a folder, two levels deep.
+    """Blobs as files, two folders deep.
 
-    A blob is written under another name, synced and renamed, and the folder is synced, so that a
+    A file is written under a temporary name, synced and renamed, and its folder is synced. So a
     file with its final name is complete.
     """
 
@@ -166,7 +167,7 @@ class FileBlobs:
         self.folder = folder
 
     def inline(self, size: int) -> bool:
-        """Return whether the mail is small enough for the database."""
+        """Return whether the mail is small enough to be kept in the database."""
         return size <= INLINE_BYTES
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:
@@ -215,7 +216,7 @@ class FileBlobs:
 
 
 def _make_folder(folder: Path) -> None:
-    """Create a private folder, durable with all its missing parents."""
+    """Create a private folder and its missing parents, durably."""
     missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
@@ -257,13 +258,13 @@ def _sync(path: Path) -> None:
 
 
 class RemoteBlobs:
-    """An object store, which confirms a write once it is durable."""
+    """An object store; it confirms a write when the object is durable."""
 
     def __init__(self, store: obstore.store.ObjectStore) -> None:
         self.store = store
 
     def inline(self, size: int) -> bool:
-        """Return whether the mail is small enough for the database."""
+        """Return whether the mail is small enough to be kept in the database."""
         return size <= INLINE_BYTES
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:

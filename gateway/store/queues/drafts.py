@@ -1,4 +1,4 @@
-"""Scheduled mail: read the drafts that are due."""
+"""Scheduled mail: load the drafts that are due."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DueDraft:
 
 
 async def due(connection: AsyncConnection, now: datetime, most: int) -> list[DueDraft]:
-    """Return the drafts of up to ``most`` due deliveries, earliest first."""
+    """Return the drafts of at most ``most`` due deliveries, those due first at the front."""
     query = (
         sa.select(OUTGOING.c.id, OUTGOING.c.draft, OUTGOING.c.ticket)
         .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
@@ -64,7 +64,7 @@ async def next_due(connection: AsyncConnection) -> datetime | None:
 
 
 async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Draft | None:
-    """Return a due draft; None where it was deleted, cancelled or sent meanwhile."""
+    """Return a draft if it is still due; None where it was deleted, cancelled or sent meanwhile."""
     open_ = sa.exists().where(
         DELIVERY.c.outgoing_id == OUTGOING.c.id,
         DELIVERY.c.state == "scheduled",
@@ -91,7 +91,11 @@ async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Dr
 
 
 async def mail_of(connection: AsyncConnection, ticket: int, message: int | None) -> int | None:
-    """Return the mail id of a message of a ticket, by default of its newest inbound message."""
+    """Return the mail id of a message of a ticket.
+
+    Without ``message``, this is the newest inbound message that has a mail. None where there is
+    none.
+    """
     table, thread = tables.message, tables.thread
     query = (
         sa.select(table.c.mail_id)

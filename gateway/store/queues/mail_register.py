@@ -1,6 +1,6 @@
-"""The register: every mail that ever came in, to be listed, shown, released or discarded.
+"""The register of all incoming mail: list, show, release or discard a mail.
 
-Errors: NotFound where there is no such mail, Refused where its state does not allow the change.
+Raises NotFound where there is no such mail, and Refused where its state does not allow the change.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 @dataclass(frozen=True, slots=True)
 class RegisteredMail:
-    """The entry of a mail; ``sender`` to ``outcome`` are None until it is processed."""
+    """What is known of a mail.
+
+    The fields from ``sender`` to ``outcome`` are None until the mail is processed.
+    """
 
     id: int
     received_at: datetime
@@ -83,7 +86,7 @@ class RegisteredMail:
 
 
 class MailRegister:
-    """The entries of all mail in ``database``; raw mail is in the database or in ``blobs``."""
+    """All incoming mail in ``database``, with raw mail in the database or in ``blobs``."""
 
     __slots__ = ("blobs", "database")
 
@@ -94,14 +97,14 @@ class MailRegister:
     async def listing(
         self, state: str | None = None, limit: int | None = None, ids: Collection[int] | None = None
     ) -> list[RegisteredMail]:
-        """Return up to ``limit`` mails, newest first, filtered by ``state`` and ``ids`` if set."""
+        """Return up to ``limit`` mails, newest first; ``state`` and ``ids`` narrow the list."""
         query = _where(SELECT_MAIL, state, ids).order_by(MAIL.c.id.desc())
         async with self.database.read() as connection:
             rows = await connection.execute(query.limit(limit) if limit is not None else query)
             return [_mail(row) for row in rows.mappings()]
 
     async def total(self, state: str | None = None) -> int:
-        """Return the number of mails in a state; None counts all mail."""
+        """Return the number of mails in ``state``, or of all mails if it is None."""
         query = _where(sa.select(sa.func.count()).select_from(MAIL), state, None)
         async with self.database.read() as connection:
             return int((await connection.execute(query)).scalar_one())
@@ -140,10 +143,11 @@ async def set_state(
     released: bool = False,
     only: Collection[str] | None = None,
 ) -> None:
-    """Set a state that a person chose: ``pending`` (process it again) or ``ignored``.
+    """Set the state that a person chose: ``pending`` (process again) or ``ignored`` (discarded).
 
-    A ``released`` mail is processed in spite of the verdict that held it back. NotFound for an
-    unknown mail; Refused when its state is none of ``only`` (default: held, quarantined, ignored).
+    A ``released`` mail is processed in spite of the verdict that held it back. Raises NotFound for
+    an unknown mail. Raises Refused when its state is not in ``only`` (default: held, quarantined,
+    ignored).
     """
     allowed = set(only) if only is not None else {"held", "quarantined", "ignored"}
     found = (
@@ -180,7 +184,7 @@ def _mail(row: Any) -> RegisteredMail:
 
 
 def pack(envelope: Envelope) -> dict[str, Any]:
-    """Return the stored form of an envelope; source and time have columns of their own."""
+    """Return an envelope as JSON values, without source and time: these have their own columns."""
     return {
         "sender": envelope.sender,
         "recipients": envelope.recipients,
@@ -195,7 +199,7 @@ def pack(envelope: Envelope) -> dict[str, Any]:
 
 
 def unpack(stored: Any, source: Any, received_at: datetime) -> Envelope:
-    """Make an envelope from its stored form, source and time."""
+    """Return the envelope for the values from :func:`pack`, a source and a time."""
     return Envelope(
         **{**stored, "recipients": tuple(stored["recipients"])},
         source=source,

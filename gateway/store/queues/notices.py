@@ -1,4 +1,4 @@
-"""Notices waiting for users, and failed deliveries not yet reported to their tickets."""
+"""Notifications waiting for users, and failed deliveries not yet reported on their tickets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNREPORTED_FAILURES = (
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a user is to be notified of."""
+    """A notification that waits for a user."""
 
     id: int
     user_id: int
@@ -43,20 +43,20 @@ class Notice:
 
 
 async def due(connection: AsyncConnection, now: datetime, most: int) -> list[Notice]:
-    """Return up to ``most`` unsent notices that are due, earliest first."""
+    """Return up to ``most`` unsent notifications that are due, earliest first."""
     return [
         Notice(*row) for row in await connection.execute(SELECT_DUE, {"now": now, "most": most})
     ]
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
-    """Return when the next notice is due, or None where no notice waits."""
+    """Return when the next notification is due, or None where none waits."""
     found: datetime | None = (await connection.execute(NEXT_DUE)).scalar()
     return found
 
 
 async def unsettled(connection: AsyncConnection, most: int) -> dict[int, str]:
-    """Return, by id, the last reply of failed deliveries not reported to a ticket yet."""
+    """Return failed deliveries that no ticket reports yet: delivery id to the last reply."""
     return {
         row.id: row.last_reply or ""
         for row in await connection.execute(UNREPORTED_FAILURES, {"most": most})

@@ -1,8 +1,8 @@
-"""Deliveries: the recipients of outgoing mail, claimed under a lease and marked with the reply.
+"""Deliveries: the recipients of outgoing mail, claimed under a lease, with the results of attempts.
 
-Only the process that holds the lease of a delivery may mark it, so that a delivery that was sent or
-cancelled is never sent again. When the database is away after the smarthost accepted a mail, the
-lease runs out and the mail is sent once more, with the same bytes.
+Only the process that holds the lease of a delivery may record a result. So a delivery that was sent
+or cancelled is never sent again. The database may go away after the smarthost accepted a mail; then
+the lease runs out and the mail is sent once more, with the same bytes.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ LOCK_DELIVERIES = sa.select(DELIVERY).where(ID_IN_IDS).order_by(DELIVERY.c.id).w
 class ClaimedDelivery:
     """A delivery claimed by one worker.
 
-    ``attempts`` counts earlier attempts; the five days of trying began at ``first_at``. ``raw`` is
-    shared by all recipients of a mail, and empty after a ``bare`` claim.
+    ``attempts`` counts earlier attempts; attempts go on until five days after ``first_at``. ``raw``
+    is shared by all recipients of a mail, and empty after a ``bare`` claim.
     """
 
     id: int
@@ -129,7 +129,10 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """The result of an attempt; ``due_at`` is set if another follows, ``ended_at`` if none does."""
+    """The result of an attempt.
+
+    ``due_at`` is the time of the next attempt, if any; ``ended_at`` is set if no attempt follows.
+    """
 
     id: int
     state: Literal["sent", "deferred", "failed"]
@@ -140,7 +143,7 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class ListedDelivery:
-    """One delivery as it is listed; the fields are the JSON keys of interfaces.md 2.2."""
+    """One delivery in a list; the fields are the JSON keys of interfaces.md 2.2."""
 
     id: int
     ticket: int | None
@@ -157,7 +160,7 @@ class ListedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """All that is known of one delivery, with its mail or the draft of that mail."""
+    """All that is known of one delivery, with its mail or, before composition, the draft."""
 
     listed: ListedDelivery
     outgoing: int
@@ -188,8 +191,8 @@ class Deliveries:
     ) -> list[ClaimedDelivery]:
         """Claim up to ``limit`` free deliveries due by ``due`` (default ``now``), earliest first.
 
-        The lease lasts ``lease_seconds`` from ``now``; it is not synced to disk, since losing it in
-        a crash does no harm. One claim loads mails of at most :data:`CLAIM_BYTES`, or one larger
+        The lease lasts ``lease_seconds`` from ``now``. It is not synced to disk, since losing it in
+        a crash does no harm. One claim loads at most :data:`CLAIM_BYTES` of mail, or one larger
         mail; a ``bare`` claim loads no mail.
         """
         async with self.database.write(durable=False) as connection:
@@ -219,7 +222,7 @@ class Deliveries:
     async def keep(
         self, owner: str, ids: Collection[int], lease_seconds: float, now: datetime
     ) -> None:
-        """Extend the leases the owner still holds to ``lease_seconds`` from ``now``."""
+        """Extend the leases that ``owner`` still holds to ``lease_seconds`` from ``now``."""
         async with self.database.write(durable=False) as connection:
             await connection.execute(
                 EXTEND_LEASE,
@@ -231,12 +234,12 @@ class Deliveries:
             )
 
     async def give_back(self, owner: str, ids: Collection[int]) -> None:
-        """Release deliveries that were claimed and not attempted."""
+        """Release claimed deliveries that were not attempted."""
         async with self.database.write(durable=False) as connection:
             await connection.execute(RELEASE_LEASE, {"ids": sorted(ids), "owner": owner})
 
     async def free_orphans(self, node: str) -> int:
-        """Release deliveries claimed by dead processes of this host and return their number.
+        """Release deliveries claimed by dead processes of this host; return how many.
 
         ``node`` is the name of the process that starts now.
         """
@@ -253,7 +256,10 @@ class Deliveries:
         return len(orphans)
 
     async def mark(self, owner: str, marks: Sequence[AttemptRecord]) -> set[int]:
-        """Record attempts durably, for deliveries that ``owner`` still holds; return their ids."""
+        """Record attempts durably; return the ids of the deliveries that ``owner`` still held.
+
+        Attempts of other deliveries are not recorded.
+        """
         async with self.database.write() as connection:
             held = set(
                 (
@@ -267,7 +273,7 @@ class Deliveries:
         return held
 
     async def signing_key(self) -> bytes:
-        """Return the newest signing key, with which return paths are signed."""
+        """Return the newest signing key, which is used to sign return paths."""
         async with self.database.read() as connection:
             return bytes((await connection.execute(NEWEST_SIGNING_KEY)).scalar_one())
 
@@ -280,7 +286,7 @@ class Deliveries:
     async def listing(
         self, state: State | None = None, limit: int | None = None
     ) -> list[ListedDelivery]:
-        """Return the newest ``limit`` deliveries, newest first, scheduled drafts included."""
+        """Return the newest ``limit`` deliveries, newest first; scheduled drafts are included."""
         conditions = [] if state is None else [DELIVERY.c.state == state]
         query = SELECT_LISTED.where(*conditions).order_by(DELIVERY.c.id.desc()).limit(limit)
         async with self.database.read() as connection:
@@ -309,10 +315,10 @@ class Deliveries:
 
 
 async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
-    """Queue failed or deferred deliveries again: due now, and tried for another five days.
+    """Queue failed or deferred deliveries again: due now, and attempted for another five days.
 
-    Where :func:`_refuse` raises, nothing is queued. Earlier attempts stay counted. A scheduled mail
-    that failed was never composed, so it is scheduled again instead.
+    If :func:`_refuse` raises an error, nothing is queued. Earlier attempts stay counted. A
+    scheduled mail that failed before it was composed is scheduled again instead.
     """
     draft = sa.exists().where(
         OUTGOING.c.id == DELIVERY.c.outgoing_id, OUTGOING.c.draft.is_not(None)
@@ -323,7 +329,7 @@ async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime
 
 
 async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
-    """Cancel deliveries that were not sent yet; if :func:`_refuse` raises, cancel nothing."""
+    """Cancel deliveries that are not sent yet; if :func:`_refuse` raises, cancel nothing."""
     values = {"state": "cancelled", "due_at": None, "ended_at": now}
     await _change(connection, ids, WAITING_STATES, values, now)
 
@@ -355,7 +361,10 @@ async def _change(
 async def _refuse(
     connection: AsyncConnection, ids: Collection[int], allowed: tuple[State, ...], now: datetime
 ) -> None:
-    """Raise NotFound for an unknown delivery, Refused for one being sent or not in ``allowed``."""
+    """Raise an error if one of these deliveries may not be changed.
+
+    NotFound for an unknown one, Refused if its state is not in ``allowed`` or it is being sent.
+    """
     found = {
         row.id: row for row in await connection.execute(LOCK_DELIVERIES, {"ids": sorted(set(ids))})
     }
@@ -386,7 +395,7 @@ def _attempt_row(attempt: AttemptRecord) -> dict[str, Any]:
 
 
 def _affordable(rows: Sequence[Any], sizes: dict[int, int | None]) -> list[Any]:
-    """Return the first rows whose mails, each counted once, fit into :data:`CLAIM_BYTES`."""
+    """Return as many of the first rows as fit into :data:`CLAIM_BYTES`, counting each mail once."""
     seen: set[int] = set()
     total = 0
     taken: list[Any] = []

@@ -1,10 +1,11 @@
-"""The spool: mail waiting to be processed, where its raw bytes are, and what it became.
+"""The spool: mail waiting to be processed, where its bytes are, and the results of processing.
 
-``put`` returns when the mails are durable. A worker claims mails for a limited time (a lease) and
-finishes each in the transaction that stores what it became. A mail whose lease ran out can be
-claimed again, and finishing a mail twice is refused, so each takes effect exactly once.
+``put`` returns when the mails are durable. A worker claims mails for a limited time (a lease). It
+finishes each mail in the transaction that stores the result. A mail whose lease ran out can be
+claimed again, and finishing a mail twice is refused, so each mail takes effect exactly once.
 
-When the database is away or full, nothing is stored, and claimed mails return after their lease.
+When the database is away or full, nothing is stored. Claimed mails can be claimed again after their
+lease.
 """
 
 from __future__ import annotations
@@ -100,16 +101,16 @@ DUPLICATES = sa.select(MAIL.c.original_id, MAIL.c.channel_id).where(
 
 
 class StoredFile(Protocol):
-    """A raw mail in a file."""
+    """A file that holds a raw mail."""
 
     @property
     def path(self) -> Path:
-        """Return where the file is."""
+        """Return the path of the file."""
         ...
 
 
 class MailToStore(Protocol):
-    """A mail to be stored: its bytes or file, their size and digest, and the envelope."""
+    """A mail to be stored: its bytes or file, their size and digest, and its envelope."""
 
     @property
     def raw(self) -> bytes | StoredFile:
@@ -128,18 +129,22 @@ class MailToStore(Protocol):
 
     @property
     def envelope(self) -> Envelope:
-        """Return the facts of the transport."""
+        """Return what the transport told us about the mail."""
         ...
 
     @property
     def mark(self) -> taken_mail.MailboxPosition | None:
-        """Return the mail's position in a mailbox; None for mail that came another way."""
+        """Return the mail's position in a mailbox; None for mail from another source."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A mail claimed by one worker; ``tries`` includes this claim; a person sets ``released``."""
+    """A mail claimed by one worker.
+
+    ``tries`` includes this claim. ``released`` is set if a person released the mail from
+    quarantine.
+    """
 
     id: int
     envelope: Envelope
@@ -152,7 +157,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a mail became: the columns known after processing. ``state`` is never pending."""
+    """The result of processing a mail, as columns of its row; ``state`` is never pending."""
 
     mail_id: int
     state: MailState
@@ -173,7 +178,10 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class EarlierMail:
-    """An earlier mail with the same fingerprint; ``processed_at`` is in replay time in a replay."""
+    """An earlier mail with the same fingerprint.
+
+    ``processed_at`` is the time of processing; in a replay, the time that the replay assumes.
+    """
 
     mail_id: int
     processed_at: datetime
@@ -184,7 +192,7 @@ class EarlierMail:
 
 
 class ClaimLost(Unavailable):
-    """Another worker finished a mail of this batch; the transaction must be given up."""
+    """Another worker finished a mail of this batch; roll the transaction back."""
 
 
 class Spool:
@@ -197,10 +205,10 @@ class Spool:
         self.blobs = blobs
 
     async def put(self, mails: Sequence[MailToStore]) -> list[int]:
-        """Store all of the mails or none, durably, and return their ids in the order given.
+        """Store all of the mails or none, durably; return their ids in the order given.
 
-        Ids ascend, except that a mailbox's mail that is stored already keeps its id. Files of the
-        caller stay where they are. Raises ``DiskFull`` or ``StoreUnavailable``, and
+        The ids ascend, except that a mail of a mailbox that is stored already keeps its id. Files
+        of the caller stay where they are. Raises ``DiskFull`` or ``StoreUnavailable``, and
         ``MailboxLeaseLost`` where another process now reads one of the mailboxes.
         """
         places = await asyncio.gather(*(self._place(mail) for mail in mails))
@@ -238,7 +246,7 @@ class Spool:
         return ids
 
     async def _place(self, mail: MailToStore) -> bytes | str:
-        """Return bytes to store in the database, or store them as a blob and return its key."""
+        """Return the bytes to keep in the database; or store them as a blob and return its key."""
         raw = mail.raw
         if not self.blobs.inline(mail.size):
             return await self.blobs.put(raw if isinstance(raw, bytes) else raw.path, mail.sha256)
@@ -252,10 +260,10 @@ class Spool:
         now: datetime,
         ids: Collection[int] | None = None,
     ) -> list[Claimed]:
-        """Claim up to ``limit`` waiting mails in order of receipt, only of ``ids`` where given.
+        """Claim up to ``limit`` waiting mails, earliest received first; with ``ids``, only these.
 
-        The lease lasts ``lease_seconds`` from ``now``; it is not synced to disk, since losing it in
-        a crash does no harm. One claim loads mails of at most :data:`CLAIM_BYTES`, or one larger
+        The lease lasts ``lease_seconds`` from ``now``. It is not synced to disk, since losing it in
+        a crash does no harm. One claim loads at most :data:`CLAIM_BYTES` of mail, or one larger
         mail.
         """
         query = CLAIMABLE if ids is None else CLAIMABLE.where(ID_IN_IDS)
@@ -276,7 +284,7 @@ class Spool:
         return [_claimed(row, raws[row.id]) for row in rows if row.id in raws]
 
     async def _fetched(self, row: Any, raws: dict[int, bytes]) -> bool:
-        """Add the bytes of a mail's blob to ``raws``; return False where the blob is missing."""
+        """Load the bytes of a mail's blob into ``raws``; return False where the blob is missing."""
         if row.blob is not None:
             try:
                 raws[row.id] = await self.blobs.get(row.blob)
@@ -285,14 +293,17 @@ class Spool:
         return True
 
     async def put_off(self, ids: Collection[int]) -> None:
-        """Release claimed mails after a failure that they did not cause; the try is not counted."""
+        """Release claimed mails after a failure that was not their fault.
+
+        The try is not counted.
+        """
         await self._update(ids, NO_LEASE | {"tries": MAIL.c.tries - 1})
 
     async def free_orphans(self, node: str) -> int:
-        """Release mails claimed by dead processes of this host and return their number.
+        """Release mails claimed by dead processes of this host; return how many.
 
-        ``node`` is the name of the process that starts now. Mails claimed more than once wait
-        until their lease ends, since they may have killed the process.
+        ``node`` is the name of the process that starts now. A mail that was claimed more than once
+        waits until its lease ends, since it may have killed the process.
         """
         host = node.rpartition("-")[0]
         query = sa.select(MAIL.c.id, MAIL.c.lease_owner).where(
@@ -309,7 +320,10 @@ class Spool:
         return len(orphans)
 
     async def fail(self, ids: Collection[int], reason: str, now: datetime) -> None:
-        """Release claimed mails after a failure; hold those that failed twice, with ``reason``."""
+        """Release claimed mails after a failure; a mail that has failed twice is held.
+
+        ``reason`` is shown with the held mail.
+        """
         again = MAIL.c.tries < TRIES
         state = sa.case((again, "pending"), else_="held")
         processed_at = sa.case((again, None), else_=sa.literal(now, MAIL.c.processed_at.type))
@@ -325,13 +339,16 @@ class Spool:
             )
 
     async def pending_count(self) -> int:
-        """Return the number of mails that wait or are being processed."""
+        """Return the number of mails that wait to be processed or are being processed."""
         query = sa.select(sa.func.count()).select_from(MAIL).where(IS_WAITING)
         async with self.database.read() as connection:
             return int((await connection.execute(query)).scalar_one())
 
     async def next_due(self) -> datetime | None:
-        """Return when the next mail can be claimed: 1970 for at once, None where no mail waits."""
+        """Return when the next mail can be claimed; None where no mail waits.
+
+        The year 1970 stands for at once.
+        """
         instant = MAIL.c.lease_until.type
         free = sa.func.coalesce(MAIL.c.lease_until, 0, type_=instant)
         query = sa.select(sa.func.min(free, type_=instant)).where(IS_WAITING)
@@ -341,14 +358,14 @@ class Spool:
 
 
 def _affordable(rows: Sequence[Any]) -> list[Any]:
-    """Return the first rows whose mails fit into :data:`CLAIM_BYTES`, at least one."""
+    """Return as many of the first rows as fit into :data:`CLAIM_BYTES`, but at least one."""
     totals = accumulate(row.size for row in rows)
     fitting = sum(total <= CLAIM_BYTES for total in totals)
     return list(rows[: max(fitting, 1)])
 
 
 async def _numbers(connection: AsyncConnection, n: int) -> list[int]:
-    """Return the next ``n`` mail ids: from PostgreSQL's sequence, or after SQLite's last id."""
+    """Return ``n`` new mail ids: from PostgreSQL's sequence, or those after SQLite's last id."""
     if connection.dialect.name == "sqlite":
         query = "SELECT seq FROM sqlite_sequence WHERE name = 'mail'"
         last = (await connection.exec_driver_sql(query)).scalar() or 0
@@ -393,7 +410,7 @@ _WRITE_RESULT = (
 
 
 async def finish(connection: AsyncConnection, results: Sequence[Finished]) -> None:
-    """Record results in the caller's transaction; ClaimLost where a mail is no longer waiting."""
+    """Record results in the caller's transaction; raise ClaimLost if a mail no longer waits."""
     if not results:
         return
     ids = sorted({each.mail_id for each in results})
@@ -411,7 +428,7 @@ def _result_row(result: Finished) -> dict[str, Any]:
 async def repeated(
     connection: AsyncConnection, fingerprints: Collection[bytes]
 ) -> set[tuple[int, int]]:
-    """Return (original, channel) for each duplicate with one of these fingerprints."""
+    """Return (original, channel) for each duplicate of a mail with one of these fingerprints."""
     rows = await connection.execute(DUPLICATES, {"fingerprints": sorted(fingerprints)})
     return {(original, channel) for original, channel in rows}
 
@@ -419,7 +436,7 @@ async def repeated(
 async def by_fingerprint(
     connection: AsyncConnection, fingerprints: Collection[bytes]
 ) -> dict[bytes, EarlierMail]:
-    """Return the newest finished mail of each fingerprint, leaving out duplicates."""
+    """Return the newest finished mails, keyed by fingerprint; duplicates are left out."""
     rows = await connection.execute(EARLIER_BY_FINGERPRINT, {"fingerprints": sorted(fingerprints)})
     return {bytes(row.fingerprint): _earlier_mail(row) for row in rows}
 

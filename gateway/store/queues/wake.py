@@ -1,7 +1,7 @@
-"""Wake-ups: hints that there is work, so that nobody has to poll often. They may get lost.
+"""Wake-ups: hints that there is work, so that workers need not poll often. A hint may get lost.
 
 Within a process a wake-up is an event; between daemons on one PostgreSQL database it is a NOTIFY.
-Daemons on one SQLite file only poll. A missed hint costs nothing but waiting for the next poll.
+Daemons on one SQLite file only poll. After a lost hint, the work waits for the next poll.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Wake:
         return True
 
     async def wait_or_stop(self, stop: asyncio.Event, topic: str, seconds: float) -> None:
-        """Wait until ``stop`` is set, a wake-up of the topic comes, or ``seconds`` have passed."""
+        """Wait until ``stop`` is set, the topic gets a wake-up, or ``seconds`` have passed."""
         tasks = [asyncio.ensure_future(each) for each in (stop.wait(), self.wait(topic, seconds))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -52,9 +52,9 @@ class Wake:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def listen(self, database: Database) -> None:
-        """Pass on wake-ups of other daemons until cancelled; return at once on SQLite.
+        """Pass on wake-ups from other daemons until cancelled; on SQLite, return at once.
 
-        Raises ``StoreUnavailable`` when the connection is lost; the supervisor then starts it
+        Raises ``StoreUnavailable`` when the connection is lost; the supervisor then calls this
         again.
         """
         if database.dialect == "sqlite":

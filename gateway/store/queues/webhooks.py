@@ -1,8 +1,8 @@
-"""Webhook calls: claimed by one process at a time, and marked with their result.
+"""Webhook calls: each is claimed by one process at a time, which records the result.
 
 A claim is a lease, so that no transaction is open while a server is called. When the process dies
-or is held up, the call is claimed again after the lease and made a second time; the receiver
-recognises it by its key, which stays the same.
+or takes too long, the call is claimed again after the lease and made a second time. The receiver
+recognises the repeated call by its key, which stays the same.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ TAKE_LEASE = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call claimed by one process; ``attempts`` counts the coming one too, ``body`` is JSON."""
+    """A call claimed by one process.
+
+    ``attempts`` includes the attempt about to be made; ``body`` is JSON.
+    """
 
     id: int
     ticket: int | None
@@ -67,7 +70,7 @@ class Call:
 
 
 class Calls:
-    """The webhook calls of an installation."""
+    """The webhook calls in ``database``."""
 
     __slots__ = ("database",)
 
@@ -103,7 +106,7 @@ class Calls:
         return found
 
     async def settle(self, call: int, state: State, reply: str, due_at: datetime | None) -> None:
-        """Record the result of a call; do nothing where another process has claimed it since.
+        """Record the result of a call; do nothing if another process has claimed the call since.
 
         ``due_at`` is the time of the next attempt, None where no attempt follows.
         """
@@ -118,7 +121,7 @@ class Calls:
             )
 
     async def put_off(self, reason: str) -> None:
-        """Mark new calls as deferred for ``reason``, as none can be made now; they stay due."""
+        """Mark new calls as deferred for ``reason``, while none can be made; they stay due."""
         fresh = sa.text(
             "webhook_call.state IN ('queued', 'deferred') AND webhook_call.state = 'queued'"
         )

@@ -1,4 +1,4 @@
-"""The tables of mailboxes that are read, and of the tokens of their accounts."""
+"""The tables of IMAP mailboxes, and of the OAuth tokens of their accounts."""
 
 from __future__ import annotations
 

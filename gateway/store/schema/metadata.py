@@ -1,4 +1,4 @@
-"""What all tables share: constraint names, the column for big numbers, partial indexes."""
+"""What the tables share: names of constraints, a column type for big numbers, partial indexes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ metadata = sa.MetaData(
 
 
 def partial(name: str, *columns: str, where: str) -> sa.Index:
-    """Return an index of the rows for which a condition holds."""
+    """Return an index of only those rows that meet a condition."""
     return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
 
 def big(name: str, *parts: sa.ForeignKey, **options: Any) -> sa.Column[int]:
-    """Return a 64-bit integer column; on SQLite it can be the row id."""
+    """Return a 64-bit integer column; on SQLite it can be the primary key that numbers the rows."""
     return sa.Column(name, sa.BigInteger().with_variant(sa.Integer, "sqlite"), *parts, **options)

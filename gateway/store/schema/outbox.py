@@ -1,4 +1,4 @@
-"""The tables of outgoing mail, copies for *Sent* folders, webhook calls, and notices to users.
+"""The tables of outgoing mail, copies for *Sent* folders, webhook calls and notifications.
 
 A scheduled mail has a ``draft`` and no bytes yet; every other mail has its final bytes.
 """

@@ -1,8 +1,9 @@
 """The tables. A test checks that the Alembic migrations produce exactly these, on both databases.
 
-Three column types check their values: :class:`Text` stores no NUL and no lone surrogate
+Three column types check their values. :class:`Text` stores no NUL and no lone surrogate
 (reliability.md 17), :class:`Instant` is an aware time in UTC, :class:`Document` is compact JSON
-text. Mailboxes, outgoing mail and workflows have modules of their own, imported here.
+text. The tables of mailboxes, outgoing mail and workflows are in modules of their own, which this
+module imports.
 """
 
 from __future__ import annotations

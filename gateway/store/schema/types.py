@@ -20,9 +20,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def clean(value: str, limit: int | None = None) -> str:
-    """Return the storable form of a string.
+    """Return a string in the form that is stored.
 
-    It is in NFC, has U+FFFD for each NUL and lone surrogate, and has at most ``limit`` characters.
+    The form is NFC, has U+FFFD for each NUL and lone surrogate, and at most ``limit`` characters.
     """
     if not value.isascii():
         if UNSTORABLE.search(value):
@@ -45,7 +45,7 @@ class Text(sa.types.TypeDecorator[str]):
         self.limit = limit
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Return the cleaned text."""
+        """Return the text in the form that is stored: see :func:`clean`."""
         return None if value is None else clean(value, self.limit)
 
 
@@ -83,8 +83,8 @@ ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 def encode(value: Any) -> str:
     """Return compact JSON with clean strings; ValueError or TypeError for values outside JSON.
 
-    Strings are cleaned one by one. Normalising the encoded text as a whole would join the ``n`` of
-    an escaped line end with an accent that follows.
+    Strings are cleaned one by one. If the JSON text were normalised as a whole, the ``n`` of an
+    escaped line end would be joined with an accent after it.
     """
     text = ENCODE(value)
     if "\\u0000" not in text and (
@@ -105,15 +105,15 @@ def _cleaned(value: Any) -> Any:
 
 
 class Document(sa.types.TypeDecorator[Any]):
-    """JSON as text; its strings are cleaned like Text."""
+    """A JSON value, stored as text; its strings are cleaned like Text."""
 
     impl = sa.Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """Return compact, clean JSON: see :func:`encode`."""
+        """Return the value as compact JSON text: see :func:`encode`."""
         return None if value is None else encode(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        """Return the decoded value."""
+        """Return the value that the JSON text holds."""
         return None if value is None else json.loads(value)

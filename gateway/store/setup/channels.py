@@ -1,7 +1,7 @@
-"""Channels as rows: our addresses at which mail becomes tickets.
+"""Read, add and change channels: addresses of ours at which mail becomes tickets.
 
-Channels are never deleted, since threads came in through them (behaviour.md P07). Which channels
-are allowed is decided by ``core.rules.structure``.
+Channels are never deleted, since threads came in through them (behaviour.md P07). The rules for
+channels are in ``core.rules.structure``, and are checked before anything here is called.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def add(
 ) -> Channel:
     """Add a channel; its tickets start in ``status_id``, or else in the first open status.
 
-    The first channel of a desk is the default one.
+    The first channel of an installation becomes the default channel.
     """
     key = address_key(address)
     first = (await connection.execute(sa.select(TABLE.c.id).limit(1))).first() is None
@@ -68,13 +68,13 @@ async def change(
     pipeline: Pipeline | None = None,
     **values: Any,
 ) -> Channel:
-    """Set values of a channel; ``allow`` and ``deny`` replace the lists (P07).
+    """Change the given values of a channel; ``allow`` and ``deny`` replace the lists (P07).
 
-    A new pipeline without a status means its first open status. ValueError for an unknown setting,
-    and for a status without its pipeline.
+    With a new pipeline but no status, tickets start in its first open status. Raises ValueError for
+    an unknown setting, and for a status without its pipeline.
     """
     if unknown := values.keys() - SETTINGS:
-        raise ValueError(f"a channel has no {sorted(unknown)}")
+        raise ValueError(f"unknown settings of a channel: {sorted(unknown)}")
     for rules in ("allow", "deny"):
         if rules in values:
             values[rules] = sorted({address_key(each) for each in values[rules]})
@@ -83,7 +83,7 @@ async def change(
             values = {"status_id": None, "outbound_status_id": None} | values
         values["pipeline_id"] = pipeline.id
     elif values.get("status_id") is not None:
-        raise ValueError("a status needs its pipeline")
+        raise ValueError("to set a status, set its pipeline too")
     if values.get("is_default"):
         await connection.execute(sa.update(TABLE).values(is_default=False))
     if values:

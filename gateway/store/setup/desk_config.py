@@ -1,4 +1,4 @@
-"""The configuration of the desk in the database: small tables that every mail needs as a whole."""
+"""The configuration kept in the database, which is loaded as a whole for each batch of mail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.store.setup import pipelines, users, workflows
 
 @dataclass(slots=True)
 class DeskConfig:
-    """Pipelines, channels, active users, signing keys and workflows as they are now."""
+    """The pipelines, channels, active users, signing keys and workflows in the database."""
 
     pipelines: Mapping[int, Pipeline]  # by id
     channels: Mapping[str, Channel]  # by address key
@@ -27,7 +27,7 @@ class DeskConfig:
 
     @property
     def default_channel(self) -> Channel | None:
-        """Return the channel for mail that names none; None where there is no channel."""
+        """Return the channel for mail addressed to no channel; None where there is no channel."""
         return next(
             (channel for channel in self.channels.values() if channel.is_default),
             next(iter(self.channels.values()), None),
@@ -43,7 +43,7 @@ class DeskConfig:
 
 
 async def load_desk(connection: AsyncConnection) -> DeskConfig:
-    """Load the configuration of the desk."""
+    """Load the configuration from the database."""
     loaded = await pipelines.load_pipelines(connection)
     channels = await pipelines.load_channels(connection)
     people = await users.load(connection)

@@ -1,7 +1,7 @@
-"""Pipelines and their statuses as rows.
+"""Read, add and change pipelines and their statuses.
 
-Functions that write need an ordered transaction of the caller and check nothing: the desk asks the
-rules in ``core.rules.structure`` first. Tickets are never moved here.
+Functions that write must be called in an ordered transaction, and check nothing: the caller checks
+the rules in ``core.rules.structure`` first. No function here moves tickets.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CHANNELS = sa.select(*(CHANNEL.c[name] for name in CHANNEL_COLUMNS)).order_by(CH
 
 
 async def load_pipelines(connection: AsyncConnection) -> dict[int, Pipeline]:
-    """Return all pipelines by id, in their order."""
+    """Return all pipelines, keyed by id, in their order."""
     steps: dict[int, list[Status]] = {}
     for pipeline_id, *status in await connection.execute(STATUSES):
         steps.setdefault(pipeline_id, []).append(Status(*status))
@@ -60,7 +60,7 @@ async def load_pipelines(connection: AsyncConnection) -> dict[int, Pipeline]:
 
 
 async def load_channels(connection: AsyncConnection) -> list[Channel]:
-    """Return all channels by address."""
+    """Return all channels, sorted by address."""
     rows = (await connection.execute(CHANNELS)).mappings()
     return [
         Channel(**{**row, "allow": frozenset(row["allow"]), "deny": frozenset(row["deny"])})
@@ -80,7 +80,10 @@ async def named(connection: AsyncConnection, name: str) -> Pipeline:
 async def add(
     connection: AsyncConnection, name: str, statuses: Sequence[tuple[str, StatusState]]
 ) -> Pipeline:
-    """Add a pipeline with these statuses and both triggers off; a first pipeline is the default."""
+    """Add a pipeline with these statuses and both triggers off.
+
+    The first pipeline of an installation becomes the default one.
+    """
     last = (await connection.execute(sa.select(sa.func.max(PIPELINE.c.position)))).scalar()
     row = (
         sa.insert(PIPELINE)
@@ -97,9 +100,10 @@ async def add(
 
 
 async def change(connection: AsyncConnection, pipeline: Pipeline, **settings: Any) -> Pipeline:
-    """Set any of :data:`SWITCHES` or the ``name`` of a pipeline; ValueError for anything else.
+    """Change a pipeline's ``name`` or any of :data:`SWITCHES`; ValueError for any other setting.
 
-    A trigger is a status id, or None for off. A new default pipeline replaces the old default.
+    The value of a trigger is a status id, or None for off. If the pipeline becomes the default, the
+    old default no longer is.
     """
     if unknown := settings.keys() - {*SWITCHES, "name"}:
         raise ValueError(f"unknown settings of a pipeline: {sorted(unknown)}")
@@ -112,7 +116,7 @@ async def change(connection: AsyncConnection, pipeline: Pipeline, **settings: An
 
 
 async def pipeline_references(connection: AsyncConnection, pipeline: Pipeline) -> References:
-    """Count the tickets and list the channels of a pipeline (P06)."""
+    """Return the number of tickets and the list of channels in a pipeline (P06)."""
     tickets = await _count(connection, TICKET.c.pipeline_id == pipeline.id)
     channels = await load_channels(connection)
     own = tuple(each.address for each in channels if each.pipeline_id == pipeline.id)
@@ -139,7 +143,7 @@ async def add_status(
 
 
 async def rename_status(connection: AsyncConnection, status: Status, name: str) -> None:
-    """Rename a status; its tickets, triggers and channels are not touched."""
+    """Rename a status; its tickets, triggers and channels refer to it as before."""
     await connection.execute(sa.update(STATUS).where(STATUS.c.id == status.id).values(name=name))
 
 
@@ -153,18 +157,18 @@ async def move_status(
 
 
 async def set_status_state(connection: AsyncConnection, status: Status, state: StatusState) -> None:
-    """Make a status open or closed; the dates of its tickets stay as they are (C10)."""
+    """Make a status open or closed; the dates of its tickets do not change (C10)."""
     await connection.execute(sa.update(STATUS).where(STATUS.c.id == status.id).values(state=state))
 
 
 async def live_tickets(connection: AsyncConnection, status: Status) -> int:
-    """Count the tickets in a status, except deleted and merged tickets."""
+    """Count the tickets in a status, without deleted and merged tickets."""
     live = (TICKET.c.deleted_at.is_(None), TICKET.c.merged_into.is_(None))
     return await _count(connection, sa.and_(TICKET.c.status_id == status.id, *live))
 
 
 async def references(connection: AsyncConnection, pipeline: Pipeline, status: Status) -> References:
-    """Count the tickets in a status; list triggers, channels and actions that use it (P04)."""
+    """Return what uses a status: how many tickets, which triggers, channels and actions (P04)."""
     channels = await load_channels(connection)
     known = await load_pipelines(connection)
     return References(
@@ -182,7 +186,7 @@ async def references(connection: AsyncConnection, pipeline: Pipeline, status: St
 async def repoint(
     connection: AsyncConnection, pipeline: Pipeline, status: Status, to: Status
 ) -> None:
-    """Let the triggers and channels that use ``status`` use the status ``to`` instead (P04)."""
+    """Make triggers and channels that use ``status`` use the status ``to`` instead (P04)."""
     for column in (PIPELINE.c.on_email_sent, PIPELINE.c.on_customer_reply):
         await connection.execute(
             sa.update(PIPELINE)
@@ -196,7 +200,7 @@ async def repoint(
 
 
 async def delete_status(connection: AsyncConnection, pipeline: Pipeline, status: Status) -> None:
-    """Delete a status and close the gap in the positions."""
+    """Delete a status and renumber the statuses after it."""
     await connection.execute(sa.delete(STATUS).where(STATUS.c.id == status.id))
     await _renumber(connection, [each for each in pipeline.statuses if each.id != status.id])
 
@@ -206,9 +210,9 @@ async def arrange(
     pipeline: Pipeline,
     wanted: Sequence[tuple[int | None, str, StatusState]],
 ) -> Pipeline:
-    """Add, change and order statuses as ``wanted``; other statuses of the pipeline follow these.
+    """Add, change and order statuses as ``wanted``; the other statuses of the pipeline come after.
 
-    A wanted status is (id, name, state), with None as the id of a new status.
+    Each item of ``wanted`` is (id, name, state); the id of a new status is None.
     """
     for place, (number, name, state) in enumerate(wanted, 1):
         values = {"name": name, "state": state, "position": place}
@@ -223,13 +227,13 @@ async def arrange(
 
 
 async def _renumber(connection: AsyncConnection, order: Sequence[Status], first: int = 1) -> None:
-    """Number these statuses from ``first`` on, in this order."""
+    """Give these statuses the positions from ``first`` on, in this order."""
     for place, status in enumerate(order, first):
         own = STATUS.c.id == status.id
         await connection.execute(sa.update(STATUS).where(own).values(position=place))
 
 
 async def _count(connection: AsyncConnection, condition: sa.ColumnElement[bool]) -> int:
-    """Count the tickets that meet a condition."""
+    """Return the number of tickets that meet a condition."""
     query = sa.select(sa.func.count()).select_from(TICKET).where(condition)
     return int((await connection.execute(query)).scalar_one())

@@ -1,6 +1,6 @@
-"""The first data of a new desk: one pipeline, one channel, the counters and a signing key.
+"""The first data of a new installation: a pipeline, a channel, counters and a signing key.
 
-Each piece is only written where there is none of its kind: an upgrade never brings back what was
+Each is only inserted where its table is empty, so that an upgrade never brings back what was
 deleted.
 """
 
@@ -63,7 +63,7 @@ async def _empty(connection: AsyncConnection, table: sa.Table) -> bool:
 
 
 async def _support(connection: AsyncConnection, now: datetime) -> None:
-    """Insert pipeline *Support* with triggers A and B on, and its channel (interfaces.md 6)."""
+    """Insert the pipeline *Support*, with triggers A and B on, and a channel (interfaces.md 6)."""
     made = sa.insert(tables.pipeline).values(name="Support", position=1, is_default=True)
     pipeline: int = (await connection.execute(made.returning(tables.pipeline.c.id))).scalar_one()
     rows = [

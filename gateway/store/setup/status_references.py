@@ -36,7 +36,10 @@ async def rename(
     author: str,
     now: datetime,
 ) -> None:
-    """Replace status ``old`` by ``new`` in all actions; changed workflows get a new version."""
+    """Replace status ``old`` by ``new`` in all workflow actions.
+
+    Each changed workflow gets a new version.
+    """
     for workflow in (await workflows.load(connection, pipelines)).values():
         raw = copy.deepcopy(await workflows.actions_of(connection, workflow.id, workflow.version))
         changed = False
@@ -50,7 +53,10 @@ async def rename(
 
 
 def _names(config: Any, workflow: Workflow, pipeline: Pipeline, status: str) -> bool:
-    """Return whether an action names this status; without a pipeline it means its workflow's."""
+    """Return whether an action names this status.
+
+    An action that names no pipeline means the pipeline of its workflow.
+    """
     if str(config.get("status", "")).casefold() != status.casefold():
         return False
     named = config.get("pipeline")
@@ -60,7 +66,7 @@ def _names(config: Any, workflow: Workflow, pipeline: Pipeline, status: str) -> 
 
 
 def _flattened(actions: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield all actions of a tree, as they are written in its JSON."""
+    """Yield the actions of a tree, given as JSON values, with the actions inside branches."""
     for action in actions:
         yield action
         for branch in action.get("branches", []):

@@ -1,6 +1,6 @@
-"""Templates of automatic mail as rows, with their text in each language.
+"""Read, change and delete templates of automatic mail, with their text in each language.
 
-That a built-in template is never deleted is decided by ``core.rules.structure``.
+The rule that no built-in template is deleted is in ``core.rules.structure``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SELECT_TEMPLATES = sa.select(
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A template in one language."""
+    """The subject and text of a template in one language."""
 
     subject: str
     text: str
@@ -30,7 +30,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class StoredTemplate:
-    """A template; ``words`` by language, under "" those for all other languages."""
+    """A template. ``words`` maps languages to texts; the key "" is for all other languages."""
 
     id: int
     name: str
@@ -39,7 +39,10 @@ class StoredTemplate:
     words: Mapping[str, Words] = field(default_factory=dict)
 
     def best(self, language: str | None) -> Words:
-        """Return the text for ``de-AT``, else for ``de``, else the text for all other languages."""
+        """Return the text for a language like ``de-AT``.
+
+        If there is none, return the text for ``de``, or else the text for all other languages.
+        """
         wanted = (language or "").lower().replace("_", "-")
         for each in (wanted, wanted.partition("-")[0], ""):
             if each in self.words:
@@ -48,7 +51,7 @@ class StoredTemplate:
 
 
 async def load(connection: AsyncConnection) -> dict[str, StoredTemplate]:
-    """Return all templates by casefolded name."""
+    """Return all templates, keyed by casefolded name."""
     words: dict[int, dict[str, Words]] = {}
     for row in await connection.execute(sa.select(TEXT)):
         words.setdefault(row.template_id, {})[row.language] = Words(row.subject, row.text, row.html)
@@ -64,7 +67,10 @@ async def put(
     transactional: bool | None = None,
     builtin: bool = False,
 ) -> None:
-    """Add a template, or replace its texts by ``words``; None leaves ``transactional`` as it is."""
+    """Add a template, or replace its texts by ``words``.
+
+    If ``transactional`` is None, an existing template keeps its value.
+    """
     known = (await load(connection)).get(name.casefold())
     if known is None:
         values = {"name": name, "transactional": bool(transactional), "builtin": builtin}

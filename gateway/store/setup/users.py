@@ -1,7 +1,7 @@
-"""Users and their verified addresses as rows.
+"""Read, add and change users and their verified addresses.
 
-A user signs in with the first address. That an address belongs to one user only, and to no
-channel, is decided by ``core.rules.structure``.
+A user signs in with their first address. The rule that an address belongs to one user only, and to
+no channel, is in ``core.rules.structure``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ADDRESSES = sa.select(ADDRESS.c.user_id, ADDRESS.c.address).order_by(
 
 
 async def load(connection: AsyncConnection) -> list[User]:
-    """Return all users, active or not, by id."""
+    """Return all users, active or not, sorted by id."""
     addresses: dict[int, list[str]] = {}
     for user_id, address in await connection.execute(ADDRESSES):
         addresses.setdefault(user_id, []).append(address)
@@ -97,21 +97,21 @@ async def add(
 async def change(connection: AsyncConnection, user_id: int, **values: Any) -> None:
     """Set columns of a user; ValueError for an unknown column."""
     if unknown := values.keys() - SETTINGS:
-        raise ValueError(f"a user has no {sorted(unknown)}")
+        raise ValueError(f"unknown columns of a user: {sorted(unknown)}")
     await connection.execute(sa.update(TABLE).where(TABLE.c.id == user_id).values(values))
 
 
 async def set_addresses(
     connection: AsyncConnection, user_id: int, addresses: Sequence[str]
 ) -> None:
-    """Replace the addresses of a user."""
+    """Replace all addresses of a user."""
     keys = list(dict.fromkeys(address_key(address) for address in addresses))
     await connection.execute(sa.delete(ADDRESS).where(ADDRESS.c.user_id == user_id))
     await _write_addresses(connection, user_id, keys)
 
 
 async def _write_addresses(connection: AsyncConnection, user_id: int, keys: Iterable[str]) -> None:
-    """Insert addresses in their order."""
+    """Insert addresses of a user in the given order."""
     rows = [
         {"address": key, "user_id": user_id, "position": place} for place, key in enumerate(keys)
     ]

@@ -1,4 +1,4 @@
-"""The history of workflows as rows: enrolments, the action log, versions, comments, tasks."""
+"""The history of workflows: enrolments, the action log, versions, comments and tasks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Version:
 
 
 async def of_status(connection: AsyncConnection, status_id: int) -> list[int]:
-    """Return the ids of a status's workflow and of its earlier, deleted workflows."""
+    """Return the ids of all workflows that a status has had, deleted ones included."""
     query = (
         sa.select(WORKFLOW.c.id).where(WORKFLOW.c.status_id == status_id).order_by(WORKFLOW.c.id)
     )
@@ -64,7 +64,7 @@ async def of_status(connection: AsyncConnection, status_id: int) -> list[int]:
 async def enrolments(
     connection: AsyncConnection, workflow_ids: Collection[int], ticket: int | None = None
 ) -> list[Enrolment]:
-    """Return all enrolments in these workflows, ended ones too, oldest first."""
+    """Return all enrolments in these workflows, active and ended, oldest first."""
     query = ENROLMENTS.where(ENROLMENT.c.workflow_id.in_(workflow_ids)).order_by(ENROLMENT.c.id)
     if ticket is not None:
         query = query.where(ENROLMENT.c.ticket == ticket)
@@ -73,7 +73,10 @@ async def enrolments(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A filter of the action log; a field of None matches all, and both instants are included."""
+    """A filter of the action log.
+
+    A field that is None does not filter. Entries at exactly the first or last instant are included.
+    """
 
     ticket: int | None = None
     action: str | None = None
@@ -102,7 +105,7 @@ async def runs(
 
 
 async def forget_runs(connection: AsyncConnection, before: datetime, most: int) -> int:
-    """Delete up to ``most`` log entries older than ``before``; return how many were deleted.
+    """Delete up to ``most`` entries of the action log from before ``before``; return how many.
 
     Entries of active enrolments are kept, since they tell which actions must not be repeated.
     """
@@ -121,7 +124,7 @@ async def versions(connection: AsyncConnection, workflow_id: int) -> list[Versio
 
 
 async def comments(connection: AsyncConnection, workflow_id: int) -> list[Comment]:
-    """Return all comments of a workflow, oldest first, also comments on deleted actions."""
+    """Return all comments of a workflow, oldest first; their actions may have been deleted."""
     names = ("id", "action", "author", "text", "at", "resolved_at")
     query = sa.select(*(COMMENT.c[name] for name in names)).order_by(COMMENT.c.id)
     query = query.where(COMMENT.c.workflow_id == workflow_id)
@@ -155,7 +158,7 @@ async def resolve(
 ) -> bool:
     """Mark a comment as resolved; return False where the action has no such comment.
 
-    A comment that was resolved before keeps its earlier date.
+    A comment that is resolved already keeps the date of that.
     """
     here = (
         COMMENT.c.id == comment_id,
@@ -168,7 +171,7 @@ async def resolve(
 
 
 async def tasks(connection: AsyncConnection, ticket: int) -> Sequence[dict[str, Any]]:
-    """Return all tasks, open and done, of a ticket and of the tickets merged into it."""
+    """Return all tasks, open and done, of a ticket and of tickets merged into it."""
     own = sa.select(sa.literal(ticket, TICKET.c.number.type).label("number"))
     whole = own.cte("whole", recursive=True)
     whole = whole.union(sa.select(TICKET.c.number).where(TICKET.c.merged_into == whole.c.number))

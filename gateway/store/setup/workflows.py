@@ -1,7 +1,7 @@
-"""Workflows, the enrolments of tickets in them, and the action log, as rows.
+"""Read and write workflows, the enrolments of tickets in them, and the action log.
 
 Only ``gateway.apply.applier`` writes enrolments (R7). The actions of a version never change, so
-their tree is parsed once. Actions that can no longer be read are left out of it.
+their tree is parsed once. The tree leaves out actions that this program cannot read.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ RUN_COLUMNS = tuple(field.name for field in fields(ActionRun))
 
 @lru_cache(500)
 def _graph(actions: str) -> Graph:
-    """Parse the JSON of actions."""
+    """Return the tree of actions that a JSON text holds."""
     return read(json.loads(actions))[0]
 
 
@@ -111,7 +111,7 @@ def graph_of(actions: Any) -> Graph:
 async def load(
     connection: AsyncConnection, pipelines: Mapping[int, Pipeline]
 ) -> dict[int, Workflow]:
-    """Return all workflows by the id of their status, without deleted ones."""
+    """Return the workflows that are not deleted, keyed by the id of their status."""
     found: dict[int, Workflow] = {}
     for row in await connection.execute(CURRENT):
         pipeline = pipelines.get(row.pipeline_id)
@@ -135,7 +135,7 @@ async def load(
 async def enrolments(
     connection: AsyncConnection, tickets: Collection[int]
 ) -> dict[int, list[Enrolment]]:
-    """Return all enrolments of these tickets, ended ones too, oldest first."""
+    """Return all enrolments of each of these tickets, active and ended, oldest first."""
     found: dict[int, list[Enrolment]] = {number: [] for number in tickets}
     if tickets:
         for row in await connection.execute(OF_TICKETS, {"tickets": list(tickets)}):
@@ -152,14 +152,14 @@ async def standing(connection: AsyncConnection, workflow_id: int) -> list[Enrolm
 
 
 def enrolment_of(row: sa.Row[Any]) -> Enrolment:
-    """Return the enrolment of a row of :data:`ENROLMENTS`."""
+    """Return the enrolment that a row of :data:`ENROLMENTS` describes."""
     values = row._asdict()
     values["chain"] = tuple(values["chain"])
     return Enrolment(**values)
 
 
 async def due(connection: AsyncConnection, now: datetime, most: int) -> list[tuple[int, int]]:
-    """Return (enrolment, ticket) of up to ``most`` due enrolments, the longest due first."""
+    """Return (enrolment, ticket) for up to ``most`` enrolments that are due, longest due first."""
     return [
         (row.id, row.ticket) for row in await connection.execute(DUE, {"now": now, "most": most})
     ]
@@ -172,7 +172,7 @@ async def next_due(connection: AsyncConnection) -> datetime | None:
 
 
 async def done(connection: AsyncConnection, ids: Collection[int]) -> dict[int, set[str]]:
-    """Return the actions that were executed in each of these enrolments."""
+    """Return the actions executed so far, keyed by enrolment."""
     found: dict[int, set[str]] = {each: set() for each in ids}
     if ids:
         for enrolment, action in await connection.execute(DONE, {"ids": list(ids)}):
@@ -181,7 +181,10 @@ async def done(connection: AsyncConnection, ids: Collection[int]) -> dict[int, s
 
 
 def writing(new: Iterable[Enrolment], changed: Iterable[Enrolment]) -> Work:
-    """Return inserts and updates of enrolments for :func:`gateway.store.sql.bulk.write_rows`."""
+    """Return inserts and updates of enrolments.
+
+    :func:`gateway.store.sql.bulk.write_rows` runs them.
+    """
     updates = []
     for each in changed:
         row = _row(each)
@@ -191,7 +194,7 @@ def writing(new: Iterable[Enrolment], changed: Iterable[Enrolment]) -> Work:
 
 
 def _row(enrolment: Enrolment) -> dict[str, Any]:
-    """Return the columns of an enrolment."""
+    """Return an enrolment as a row."""
     return {name: getattr(enrolment, name) for name in ENROLMENT_COLUMNS} | {
         "chain": list(enrolment.chain),
         "cause": dict(enrolment.cause),
@@ -199,7 +202,10 @@ def _row(enrolment: Enrolment) -> dict[str, Any]:
 
 
 def writing_runs(rows: Iterable[ActionRun]) -> Work:
-    """Return inserts of log entries for :func:`gateway.store.sql.bulk.write_rows`."""
+    """Return inserts of log entries.
+
+    :func:`gateway.store.sql.bulk.write_rows` runs them.
+    """
     return [(RUN, [{name: getattr(row, name) for name in RUN_COLUMNS} for row in rows])]
 
 
@@ -228,9 +234,9 @@ async def add(
 
 
 async def change(connection: AsyncConnection, workflow_id: int, **settings: Any) -> None:
-    """Set any of :data:`SETTINGS`; ValueError for anything else."""
+    """Change any of :data:`SETTINGS` of a workflow; ValueError for any other setting."""
     if unknown := settings.keys() - set(SETTINGS):
-        raise ValueError(f"a workflow has no {sorted(unknown)}")
+        raise ValueError(f"unknown settings of a workflow: {sorted(unknown)}")
     if settings:
         await connection.execute(
             sa.update(WORKFLOW).where(WORKFLOW.c.id == workflow_id).values(settings)
@@ -245,7 +251,10 @@ async def save(
     now: datetime,
     note: str | None = None,
 ) -> int:
-    """Save a new version and return its number; versions have no gaps and never change."""
+    """Save a new version and return its number.
+
+    The numbers have no gaps, and a saved version never changes.
+    """
     version = workflow.version + 1
     await _write_version(connection, workflow.id, version, actions, author, now, note)
     await connection.execute(
@@ -276,7 +285,7 @@ async def _write_version(
 
 
 async def delete(connection: AsyncConnection, workflow_id: int, now: datetime) -> None:
-    """Mark a workflow as deleted; the caller has ended its runs, and its history stays."""
+    """Mark a workflow as deleted; its history stays. The caller must end its runs before."""
     await connection.execute(
         sa.update(WORKFLOW)
         .where(WORKFLOW.c.id == workflow_id)
@@ -285,7 +294,7 @@ async def delete(connection: AsyncConnection, workflow_id: int, now: datetime) -
 
 
 async def actions_of(connection: AsyncConnection, workflow_id: int, version: int) -> Any:
-    """Return the actions of a version as they were saved."""
+    """Return the actions of a version, exactly as they were saved."""
     query = sa.select(VERSION.c.actions).where(
         VERSION.c.workflow_id == workflow_id, VERSION.c.version == version
     )

@@ -1,8 +1,8 @@
-"""The condition that a column has one of many values, with one parameter for all values.
+"""The condition that a column has one of many values, sent as one parameter.
 
-SQLAlchemy rewrites ``IN`` for each number of values and sends a parameter for each; a batch of
-mails has hundreds. Here the values are one parameter (a JSON list on SQLite, an array on
-PostgreSQL), and the statement is a constant that stays prepared.
+For ``IN``, SQLAlchemy writes a new statement for each number of values and sends each value as a
+parameter; a batch of mails has hundreds. Here all values are one parameter: a JSON list on SQLite,
+an array on PostgreSQL. So the statement is always the same and stays prepared.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from sqlalchemy.sql.functions import FunctionElement
 
 
 class Values(sa.types.TypeDecorator[Collection[Any]]):
-    """The type of a parameter that holds a list of strings or integers."""
+    """A type for parameters that hold a list of strings or of integers."""
 
     impl = sa.Text
     cache_ok = True
 
     def __init__(self, item: type[sa.types.TypeEngine[Any]]) -> None:
-        """Make the type for lists of ``item``, which is sa.Text or sa.BigInteger."""
+        """Make the type for lists of ``item``: sa.Text or sa.BigInteger."""
         super().__init__()
         self.item = item
 
     def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
-        """Return the column type of the parameter: text on SQLite, an array on PostgreSQL."""
+        """Return the type of the parameter: text on SQLite, an array on PostgreSQL."""
         return dialect.type_descriptor(
             postgresql.ARRAY(self.item) if dialect.name == "postgresql" else sa.Text()
         )
 
     def process_bind_param(self, value: Collection[Any] | None, dialect: Dialect) -> Any:
-        """Return the list for PostgreSQL, its JSON text for SQLite."""
+        """Return the list on PostgreSQL, the list as JSON text on SQLite."""
         values = list(value or ())
         return values if dialect.name == "postgresql" else json.dumps(values)
 
 
 class _Among(FunctionElement[bool]):
-    """The condition of :func:`among`; the two functions below write its SQL for each database."""
+    """The condition that :func:`among` returns; a function for each database writes its SQL."""
 
     name = "among"
     type = sa.Boolean()
@@ -66,7 +66,7 @@ def _postgresql(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
 
 
 def among(column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:
-    """Return the condition that ``column`` is in the list given as the parameter ``name``."""
+    """Return the condition that ``column`` is one of the values in the parameter ``name``."""
     is_number = isinstance(column.type, sa.Integer)
     values = Values(sa.BigInteger if is_number else sa.Text)
     return _Among(column, sa.bindparam(name, type_=values))

@@ -1,7 +1,7 @@
-"""Numbers allotted from counters, and multi-row statements.
+"""Allot numbers from counters, and run statements for many rows at once.
 
 The numbers of tickets, threads, messages, events and contacts are known before the rows are
-written, so that a whole batch of mail is decided in memory and then written in a few statements.
+written. So a whole batch of mail is decided in memory and then written in a few statements.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _ALLOT = (
 
 
 async def allot(connection: AsyncConnection, name: str, n: int) -> int:
-    """Return the first of ``n`` consecutive numbers from a counter; KeyError for an unknown name.
+    """Take ``n`` consecutive numbers from a counter and return the first of them.
 
-    Two transactions never get the same numbers, but the numbers of a transaction that is rolled
-    back are used again.
+    KeyError for an unknown counter. No two transactions get the same numbers. But when a
+    transaction is rolled back, its numbers are given out again.
     """
     last: int | None = (
         await connection.execute(_ALLOT, {"counter_name": name, "step": n})
@@ -48,11 +48,11 @@ async def write_rows(
     connection: AsyncConnection,
     work: Iterable[tuple[sa.Table | sa.Insert | sa.Update | sa.Delete, Rows]],
 ) -> None:
-    """Run each statement for each of its rows, in order; a table means an insert into it.
+    """Run each statement for each of its rows, in order; a table stands for an insert into it.
 
-    On SQLite this is one visit to the connection's thread. All rows of a statement have the same
-    keys (else KeyError). Statements should be constants of their module, since they are prepared
-    once.
+    On SQLite everything runs in one call to the connection's thread. All rows of a statement have
+    the same keys (else KeyError). Statements should be constants of a module, since they are
+    prepared once.
     """
     prepared = [
         (_prepare(what, tuple(rows[0]), connection.dialect), rows) for what, rows in work if rows
@@ -66,7 +66,7 @@ async def write_rows(
 
 
 class _Prepared:
-    """The text of a statement and the source of each of its parameters."""
+    """A statement as SQL text, with the source of each of its parameters."""
 
     __slots__ = ("_columns", "sql")
 
@@ -75,7 +75,7 @@ class _Prepared:
         self._columns = columns  # (key, bind processor, constant or _FROM_ROW)
 
     def fill(self, rows: Rows) -> list[tuple[Any, ...]]:
-        """Return the parameters of all rows, worked out column by column."""
+        """Return the parameters for all rows; each column is worked out for all rows at once."""
         columns: list[Sequence[Any]] = []
         for key, processor, constant in self._columns:
             values = [row[key] for row in rows] if constant is _FROM_ROW else [constant] * len(rows)
@@ -98,7 +98,7 @@ def _prepare(
 
 
 def _constants(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Return the scalar defaults of the columns that the rows do not name."""
+    """Return the constant defaults of the columns that are not in ``keys``."""
     return {
         column.name: column.default.arg
         for column in table.c

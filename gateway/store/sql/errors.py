@@ -1,8 +1,8 @@
-"""Translation of database, driver and disk errors into errors of this program.
+"""Translate errors of databases, drivers and disks into errors of this program.
 
-A database that is away, busy or full is not our fault: the same request may succeed later, so the
-mail stays with its sender. Unrecognised errors pass through unchanged, as faults of this program.
-No text of a driver gets into our messages: it may contain data.
+When a database is away, busy or full, the same request may succeed later, so the mail stays with
+its sender. Errors that are not recognised pass through unchanged, as faults of this program. No
+message of ours quotes a driver, since its text may contain data.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ POSTGRESQL: dict[str, tuple[type[Unavailable], str]] = {
 
 
 def meaning(error: BaseException) -> TicketgateError | None:
-    """Return the TicketgateError for an error of a database, driver or disk; None for others."""
+    """Return the TicketgateError for a database, driver or disk error; None for any other error."""
     if isinstance(error, sqlalchemy.exc.DBAPIError):
         if error.connection_invalidated:
             return StoreUnavailable(AWAY)
@@ -94,9 +94,9 @@ def _told(found: tuple[type[Unavailable], str] | None) -> TicketgateError | None
 
 @contextmanager
 def placed(path: Path) -> Iterator[None]:
-    """Raise :class:`UnusablePath` where the database file cannot be created at ``path``.
+    """Raise :class:`UnusablePath` if the block cannot create the database file at ``path``.
 
-    Errors of the disk itself pass through.
+    Errors such as a full or broken disk pass through.
     """
     try:
         yield
@@ -110,7 +110,10 @@ def placed(path: Path) -> Iterator[None]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise errors of a database, driver or disk as a TicketgateError with that cause."""
+    """Run the block; raise errors of a database, driver or disk as a TicketgateError.
+
+    The original error is its cause.
+    """
     try:
         yield
     except TicketgateError:

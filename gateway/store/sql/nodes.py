@@ -1,8 +1,8 @@
-"""Names of processes that share a database: host and process id, as ``desk.1f2e3d4c-4711``.
+"""Names of processes that share a database: host and process id, like ``desk.1f2e3d4c-4711``.
 
-Hosts may have the same name, and long names may differ only at their end, so a digest of the whole
-name and of the machine's boot id tells hosts apart. When a process id is reused, the lease of the
-dead process is kept until it runs out.
+Hosts may have the same name, and long names may differ only at their end. So the name holds a
+digest of the host's full name and the machine's boot id. When a process id is reused, the lease of
+the dead process is kept until it runs out.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ def own() -> str:
 
 
 def dead(nodes: Iterable[str], mine: str) -> list[str]:
-    """Return those of ``nodes`` that were processes of this host and have ended.
+    """Return which of ``nodes`` were processes of this host and have ended.
 
-    ``mine`` is the name of this process; among ``nodes`` it means an earlier process, now ended.
+    ``mine`` is the name of this process. If ``mine`` is among ``nodes``, it stands for an earlier
+    process with the same id, which has ended.
     """
     host = mine.rpartition("-")[0] + "-"
     local = (node for node in nodes if node.startswith(host))

@@ -1,9 +1,9 @@
 # ruff: noqa: SLF001 - only this module uses private parts of aiosqlite and SQLAlchemy
-"""SQLite beneath SQLAlchemy: open connections, and run a statement in one visit to their thread.
+"""SQLite for SQLAlchemy: open connections, and run a statement in one call to their thread.
 
-aiosqlite runs each call in the thread of its connection, and stock SQLAlchemy calls once each to
-open a cursor, execute, fetch and close. Under load each call waits for the interpreter lock, so
-this module does all four in one call. It relies on ``Connection._execute`` of aiosqlite and on the
+aiosqlite runs each call in the thread of its connection. Stock SQLAlchemy makes four calls: open a
+cursor, execute, fetch and close. Under load each call waits for the interpreter lock, so this
+module does all four in one call. It relies on ``Connection._execute`` of aiosqlite and on the
 cursor class of SQLAlchemy; tests/unit/gateway/store/test_engine.py checks both.
 """
 
@@ -66,9 +66,9 @@ def open_file(path: Path, role: Role) -> sqlite3.Connection:
 
 
 def create(path: Path) -> None:
-    """Create the file where there is none, readable by nobody else, since mail is private.
+    """Create the database file if it is missing; only our user can read it, since mail is private.
 
-    SQLite gives the same rights to its log and shared memory files.
+    SQLite gives its log and shared memory files the same rights.
     """
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def _settle(connection: sqlite3.Connection, role: Role) -> None:
 
 
 class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
-    """A cursor that runs a statement and fetches its rows in one visit to the thread."""
+    """A cursor that runs a statement and fetches its rows in one call to the thread."""
 
     __slots__ = ("_description", "_lastrowid", "_rowcount", "_size")
 
@@ -106,7 +106,7 @@ class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
 
     @property
     def description(self) -> Any:
-        """Return the columns of the result, None where there is none."""
+        """Return the columns of the result; None where the statement has no result."""
         return self._description
 
     @property
@@ -161,12 +161,12 @@ class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
         """Do nothing: the cursor is closed already."""
 
     def close(self) -> None:
-        """Forget the result rows that were not fetched; the cursor of sqlite3 is closed already."""
+        """Drop result rows that were not fetched; the cursor of sqlite3 is closed already."""
         self._rows.clear()
 
 
 class SqliteConnection(AsyncAdapt_aiosqlite_connection):
-    """A connection whose commit and rollback do nothing where no transaction is open."""
+    """A connection; without an open transaction, its commit and rollback do nothing."""
 
     __slots__ = ()
     _cursor_cls = SqliteCursor  # type: ignore[assignment]  # as every dialect of SQLAlchemy
@@ -185,12 +185,12 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
 
 
 class Threaded(aiosqlite.Connection):
-    """A connection that begins a transaction together with its first statement, in one visit."""
+    """A connection that begins a transaction in the same call as its first statement."""
 
     begin: str | None = None
 
     async def visit(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a function in the thread of the connection, after a BEGIN that is still due."""
+        """Run a function in the thread of the connection, with a BEGIN before it if one is due."""
         begin, self.begin = self.begin, None
 
         def begun(connection: sqlite3.Connection) -> T:
@@ -203,7 +203,7 @@ class Threaded(aiosqlite.Connection):
 
 
 class SqliteDriver(AsyncAdapt_aiosqlite_dbapi):
-    """The driver module given to SQLAlchemy; it opens one file in one role."""
+    """A driver module for SQLAlchemy that opens one file in one role."""
 
     def __init__(self, path: Path, role: Role) -> None:
         super().__init__(aiosqlite, sqlite3)
@@ -211,7 +211,7 @@ class SqliteDriver(AsyncAdapt_aiosqlite_dbapi):
         self.role: Role = role
 
     def connect(self, *_arg: Any, **_kw: Any) -> SqliteConnection:
-        """Open a connection with a daemon thread of its own."""
+        """Open a connection; its thread does not keep the program from ending."""
         connection = Threaded(lambda: open_file(self.path, self.role), 64)
         connection._thread.daemon = True
         return SqliteConnection(self, cast("Any", await_(_opened(connection))))
@@ -250,10 +250,10 @@ def _begin(connection: SyncConnection) -> None:
 
 
 async def in_thread(connection: AsyncConnection, function: Callable[[sqlite3.Connection], T]) -> T:
-    """Run ``function`` in the thread of the connection, inside its transaction.
+    """Run ``function`` in the thread of the connection, inside the open transaction.
 
-    Thus many statements cost one visit to the thread. Errors of ``function`` are raised unchanged;
-    the block that opened the transaction translates errors of sqlite3.
+    So many statements cost only one call to the thread. Errors of ``function`` are raised
+    unchanged; the block that opened the transaction translates errors of sqlite3.
     """
     raw = await connection.get_raw_connection()
     return await cast("Threaded", raw.driver_connection).visit(function)
@@ -262,5 +262,8 @@ async def in_thread(connection: AsyncConnection, function: Callable[[sqlite3.Con
 def run_all(
     work: Sequence[tuple[str, Sequence[Sequence[Any]]]],
 ) -> Callable[[sqlite3.Connection], int]:
-    """Return a function for :func:`in_thread` that runs statements and counts changed rows."""
+    """Return a function for :func:`in_thread` that runs statements.
+
+    The function returns how many rows changed.
+    """
     return lambda connection: sum(connection.executemany(sql, rows).rowcount for sql, rows in work)

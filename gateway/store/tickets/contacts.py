@@ -1,4 +1,4 @@
-"""Contacts, by id and by address key. The unit of work inserts contacts of mail."""
+"""Read and write contacts. For contacts found in mail, the unit of work does the inserting."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven", "language"}
 
 
 def writing(new: Iterable[Contact], changed: Iterable[Contact], now: datetime) -> Work:
-    """Return inserts, and updates of the columns that mail changes, for ``write_rows``."""
+    """Return inserts of contacts, and updates of the columns that mail changes.
+
+    :func:`gateway.store.sql.bulk.write_rows` runs them.
+    """
     names = ("id", *CHANGED_BY_MAIL)
     updates = [{f"_{name}": getattr(each, name) for name in names} for each in changed]
     return [(TABLE, [_row(each, now) for each in new]), (UPDATE, updates)]
@@ -54,7 +57,7 @@ def _row(contact: Contact, now: datetime) -> dict[str, Any]:
 async def load(
     connection: AsyncConnection, *, addresses: Collection[str] = (), ids: Collection[int] = ()
 ) -> list[Contact]:
-    """Return the contacts with one of these address keys or ids; unknown ones are absent."""
+    """Return the contacts that have one of these address keys or ids; unknown ones are absent."""
     found: list[Contact] = []
     for query, name, wanted in (
         (BY_ADDRESS, "addresses", sorted(addresses)),
@@ -67,7 +70,7 @@ async def load(
 
 
 async def listing(connection: AsyncConnection, limit: int | None = None) -> list[Contact]:
-    """Return contacts by address."""
+    """Return contacts, sorted by address."""
     query = SELECT_CONTACT.order_by(TABLE.c.address)
     return [
         Contact(*row)
@@ -78,7 +81,10 @@ async def listing(connection: AsyncConnection, limit: int | None = None) -> list
 async def insert(
     connection: AsyncConnection, people: Sequence[tuple[str, str]], now: datetime
 ) -> list[Contact]:
-    """Insert contacts from new (address, name) pairs and return them in the order given."""
+    """Insert contacts for (address, name) pairs; return them in the order given.
+
+    None of the addresses may have a contact yet.
+    """
     numbered = enumerate(people, await allot(connection, "contact", len(people)))
     made = [Contact(number, address_key(address), name) for number, (address, name) in numbered]
     await write_rows(connection, [(TABLE, [_row(each, now) for each in made])])
@@ -88,8 +94,8 @@ async def insert(
 async def set_flags(
     connection: AsyncConnection, ids: Collection[int], **flags: bool | str | None
 ) -> None:
-    """Set flags of these contacts: see :data:`FLAGS`; ValueError for another name."""
+    """Set any of :data:`FLAGS` for these contacts; ValueError for any other name."""
     if unknown := flags.keys() - FLAGS:
-        raise ValueError(f"unknown contact flags {sorted(unknown)}")
+        raise ValueError(f"unknown flags of a contact: {sorted(unknown)}")
     values: dict[str, Any] = dict(flags)
     await connection.execute(sa.update(TABLE).where(TABLE.c.id.in_(sorted(ids))).values(values))

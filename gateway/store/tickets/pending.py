@@ -1,4 +1,4 @@
-"""The changes a unit of work has not written yet, one collection for each kind of row."""
+"""The changes that a unit of work has still to write, with one collection for each kind of row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.store.tickets.tickets import TicketEvent
 
 @dataclass(slots=True)
 class Pending:
-    """Changes of tickets, threads and contacts that are not written yet."""
+    """Changes of tickets, threads and contacts that are still to be written."""
 
     new_contacts: dict[int, Contact] = field(default_factory=dict)
     changed_contacts: set[int] = field(default_factory=set)

@@ -1,7 +1,7 @@
-"""Mail, notices, tasks, webhook calls and workflow runs of one transaction, not written yet.
+"""Rows that a transaction has still to write: mail, notifications, tasks, webhook calls, runs.
 
-Only ``gateway.apply`` and drafts of the desk add to it. Where a key was used before, writing
-raises IntegrityError and writes nothing: the last of several guards against doing things twice.
+Only ``gateway.apply`` and drafts of the desk add rows. If a key is in the database already, writing
+raises IntegrityError and writes nothing. This is the last guard against doing things twice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OUTGOING, DELIVERY, NOTICE, TASK = tables.outgoing, tables.delivery, tables.noti
 
 
 def _new(column: sa.Column[Any], name: str) -> sa.BindParameter[Any]:
-    """Return the parameter for a column's new value."""
+    """Return a parameter for the new value of a column."""
     return sa.bindparam(f"_{name}", type_=column.type)
 
 
@@ -99,7 +99,7 @@ FINISH_TASK = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingRow:
-    """A mail on its way out; the fields are the columns of the table."""
+    """An outgoing mail; the fields are the columns of the table."""
 
     id: int
     ticket: int | None
@@ -119,7 +119,7 @@ class OutgoingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingFileRow:
-    """A file of a draft."""
+    """A file attached to a draft."""
 
     outgoing_id: int
     position: int
@@ -145,7 +145,7 @@ class DeliveryRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentDraft:
-    """A draft that became a mail; ``id`` is its outgoing row."""
+    """A draft whose mail was made; ``id`` is the key of its outgoing row."""
 
     id: int
     ticket: int | None
@@ -159,7 +159,7 @@ class SentDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasedDraft:
-    """A draft whose scheduled deliveries are due at once."""
+    """A draft that is to be sent now: its scheduled deliveries become due."""
 
     outgoing_id: int
     due_at: datetime
@@ -167,7 +167,7 @@ class ReleasedDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedDraft:
-    """A draft that could not be sent, so its scheduled deliveries fail; ``reply`` is the reason."""
+    """A draft that could not be sent: its scheduled deliveries fail, with the reason ``reply``."""
 
     outgoing_id: int
     reply: str
@@ -176,7 +176,7 @@ class FailedDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedDelivery:
-    """A delivery that failed after the next server had accepted it; ``reply`` is the reason."""
+    """A delivery that the smarthost accepted and that failed later; ``reply`` is the reason."""
 
     id: int
     reply: str
@@ -185,7 +185,7 @@ class FailedDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeRow:
-    """A notice for a user."""
+    """A notification for a user."""
 
     id: int
     user_id: int
@@ -198,7 +198,7 @@ class NoticeRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoveredNotice:
-    """A notice and the outgoing mail that carries it to the user."""
+    """A notification, and the outgoing mail that brings it to the user."""
 
     id: int
     outgoing_id: int
@@ -239,7 +239,7 @@ class WebhookRow:
 
 
 def _rows(items: Sequence[Any], prefix: str = "") -> Rows:
-    """Return dataclass instances as mappings; ``prefix`` turns columns into parameters."""
+    """Return dataclass instances as mappings; ``prefix`` is put before each name if given."""
     names = [each.name for each in fields(items[0])] if items else []
     return [{prefix + name: getattr(item, name) for name in names} for item in items]
 
@@ -250,7 +250,7 @@ def _ids(numbers: Sequence[int]) -> Rows:
 
 @dataclass(slots=True)
 class PendingOutgoing:
-    """The outgoing rows of a transaction; each list holds one kind until it is written."""
+    """The rows that a transaction has still to write; each list holds rows of one kind."""
 
     outgoing: list[OutgoingRow] = field(default_factory=list)
     files: list[OutgoingFileRow] = field(default_factory=list)
@@ -271,7 +271,7 @@ class PendingOutgoing:
     changed_enrolments: dict[int, Enrolment] = field(default_factory=dict)
 
     def work(self) -> Work:
-        """Return the statements in an order that foreign keys allow."""
+        """Return the statements with their rows, in an order that foreign keys allow."""
         return [
             (OUTGOING, _rows(self.outgoing)),
             (tables.outgoing_file, _rows(self.files)),
@@ -292,11 +292,11 @@ class PendingOutgoing:
         ]
 
     def automatic(self) -> int:
-        """Return how many automatic mails are not written yet."""
+        """Return how many automatic mails are still to be written."""
         return sum(row.automatic for row in self.outgoing)
 
     def receipts(self, template: str, address: str) -> tuple[int, int]:
-        """Count the unwritten mails of a template to an address, and those to its domain."""
+        """Return how many unwritten mails of a template go to an address, and to its domain."""
         mails = {row.id for row in self.outgoing if row.automatic and row.template == template}
         sent = [each for each in self.deliveries if each.outgoing_id in mails]
         domain = _domain(address)
@@ -312,7 +312,7 @@ class PendingOutgoing:
         state: str,
         due_at: datetime,
     ) -> None:
-        """Add a mail with a delivery for each recipient."""
+        """Add an outgoing mail with a delivery for each recipient."""
         self.outgoing.append(row)
         self.deliveries.extend(
             DeliveryRow(
@@ -351,7 +351,7 @@ BY_ID = _DELIVERED.where(among(DELIVERY.c.id, "ids"))
 async def deliveries(
     connection: AsyncConnection, *, messages: Collection[int] = (), ids: Collection[int] = ()
 ) -> list[Delivered]:
-    """Return the deliveries of these messages, and those with these ids."""
+    """Return the deliveries of these messages and the deliveries with these ids."""
     found: dict[int, Delivered] = {}
     for query, name, wanted in ((BY_MESSAGE, "messages", messages), (BY_ID, "ids", ids)):
         if wanted:
@@ -385,7 +385,10 @@ AUTOMATIC = sa.select(sa.func.count()).where(
 async def receipts(
     connection: AsyncConnection, template: str, address: str, now: datetime
 ) -> tuple[int, int, int]:
-    """Count mails of a template: to an address by hour and by day, to its domain by hour."""
+    """Return how many mails of a template were made, as three numbers.
+
+    To the address in the last hour, to it in the last day, and to its domain in the last hour.
+    """
     hour, day = now - timedelta(hours=1), now - timedelta(days=1)
     asked = (
         (TO_ADDRESS, address, hour),
@@ -428,7 +431,7 @@ RAW_OF_MESSAGES = sa.select(OUTGOING.c.message, OUTGOING.c.raw).where(
 async def of_messages(
     connection: AsyncConnection, messages: Collection[int]
 ) -> dict[int, list[dict[str, Any]]]:
-    """Return the deliveries of each of these messages."""
+    """Return the deliveries of these messages, keyed by message id."""
     found: dict[int, list[dict[str, Any]]] = {}
     if messages:
         for row in (await connection.execute(OF_MESSAGES, {"messages": list(messages)})).mappings():
@@ -441,7 +444,7 @@ async def of_messages(
 async def raw_of_messages(
     connection: AsyncConnection, messages: Collection[int]
 ) -> dict[int, bytes]:
-    """Return the bytes of these messages of ours."""
+    """Return the bytes of these messages, which we sent, keyed by message id."""
     if not messages:
         return {}
     rows = await connection.execute(RAW_OF_MESSAGES, {"messages": list(messages)})

@@ -1,8 +1,8 @@
 """Full-text search of messages: FTS5 without stored text on SQLite, tsvector on PostgreSQL.
 
-The index is derived from the messages and can be rebuilt. SQLite's index keeps no text, so removing
-a message needs the text as it was indexed (:func:`forget`). Whatever is not a word is ignored in a
-search, so no input makes a search fail.
+The index is made from the messages and can be rebuilt. SQLite's index keeps no text, so to remove a
+message, give the text as it was indexed (:func:`forget`). A search ignores everything that is not a
+word, so that no input makes it fail.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ POSTGRESQL_INDEX = (
 
 
 async def index(connection: AsyncConnection, rows: Rows) -> None:
-    """Index messages, in the caller's transaction; on SQLite, none may be indexed already."""
+    """Index messages, in the caller's transaction; on SQLite, none of them may be in the index."""
     if not rows:
         return
     if connection.dialect.name == "sqlite":
@@ -63,7 +63,7 @@ async def index(connection: AsyncConnection, rows: Rows) -> None:
 
 
 async def forget(connection: AsyncConnection, rows: Rows) -> None:
-    """Remove messages from the index; ``rows`` are exactly what was indexed."""
+    """Remove messages from the index; ``rows`` must be exactly what was indexed."""
     if not rows:
         return
     if connection.dialect.name == "sqlite":
@@ -83,9 +83,9 @@ def _cut(row: tuple[int, str, str]) -> tuple[int, str, str]:
 
 
 async def search(connection: AsyncConnection, words: str, limit: int) -> list[int]:
-    """Return the numbers of tickets with a message containing all words, newest ticket first.
+    """Return the numbers of tickets with a message that contains all words, newest ticket first.
 
-    The last word also matches words that begin with it.
+    The last word may be only the beginning of a word in the message.
     """
     found = _WORD.findall(clean(words))[:MAX_WORDS]
     if not found:
@@ -106,12 +106,12 @@ async def search(connection: AsyncConnection, words: str, limit: int) -> list[in
 
 
 def body_of(reply_text: str, text: str) -> str:
-    """Return the text to index of a message: ``reply_text``, or ``text`` where that is empty."""
+    """Return the text of a message to index: ``reply_text``, or ``text`` where that is empty."""
     return reply_text or text
 
 
 async def rebuild(connection: AsyncConnection) -> None:
-    """Index every message again, in the caller's transaction."""
+    """Make the index of all messages anew, in the caller's transaction."""
     table = tables.message.c
     await connection.exec_driver_sql(
         "INSERT INTO message_search (message_search) VALUES ('delete-all')"

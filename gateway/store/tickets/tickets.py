@@ -1,8 +1,8 @@
-"""Tickets, their events, links and merges as rows.
+"""Read and write tickets, their events, links and merges.
 
-Only ``gateway.apply.applier`` calls functions that write (R7). Reading takes sets of numbers and
-returns frozen core types; writing takes what :class:`UnitOfWork` collected, one statement per
-table.
+Only ``gateway.apply.applier`` calls the functions that write (R7). Functions that read take sets of
+ticket numbers and return frozen core types. Functions that write take what :class:`UnitOfWork`
+collected, and run one statement per table.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ EARLIER_TICKETS = (
 
 @dataclass(frozen=True, slots=True)
 class TicketEvent:
-    """A row of a ticket's history (interfaces.md 2.5, E). ``cause`` holds the keys that are set."""
+    """An entry in a ticket's history (interfaces.md 2.5, E).
+
+    ``cause`` says what caused the event; keys without a value are left out.
+    """
 
     id: int
     ticket: int
@@ -70,7 +73,7 @@ EVENT_COLUMNS = tuple(field.name for field in fields(TicketEvent))
 
 
 def subject_key(subject: str) -> str:
-    """Return the key of a subject: tickets with equal keys may be about the same matter.
+    """Return a key for a subject: tickets with equal keys may be about the same matter.
 
     The key is the subject without reply prefixes, case-folded, cut to 80 characters.
     """
@@ -84,7 +87,7 @@ def subject_key(subject: str) -> str:
 
 
 def from_row(row: sa.Row[Any]) -> Ticket:
-    """Return the ticket of a row of SELECT_TICKET."""
+    """Return the ticket that a row of SELECT_TICKET describes."""
     values = row._asdict()
     values["flags"] = frozenset(values["flags"])
     values["tags"] = tuple(values["tags"])
@@ -92,7 +95,7 @@ def from_row(row: sa.Row[Any]) -> Ticket:
 
 
 def to_row(ticket: Ticket) -> dict[str, Any]:
-    """Return the row of a ticket, with every column."""
+    """Return a ticket as a row with every column."""
     values = {name: getattr(ticket, name) for name in COLUMNS}
     values["flags"] = sorted(ticket.flags)
     values["tags"] = list(ticket.tags)
@@ -101,7 +104,10 @@ def to_row(ticket: Ticket) -> dict[str, Any]:
 
 
 async def load(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, Ticket]:
-    """Return tickets by number, merged and deleted ones included; unknown numbers are absent."""
+    """Return tickets, keyed by number, merged and deleted ones included.
+
+    Unknown numbers are absent.
+    """
     if not numbers:
         return {}
     rows = await connection.execute(BY_NUMBER, {"numbers": list(numbers)})
@@ -111,7 +117,7 @@ async def load(connection: AsyncConnection, numbers: Collection[int]) -> dict[in
 async def earlier(
     connection: AsyncConnection, requesters: Collection[int], keys: Collection[str]
 ) -> dict[tuple[int, str], list[int]]:
-    """Return live tickets by (requester, subject key), newest first (E14)."""
+    """Return the numbers of live tickets, newest first, keyed by (requester, subject key) (E14)."""
     found: dict[tuple[int, str], list[int]] = {}
     if requesters and keys:
         for number, requester, key in await connection.execute(
@@ -124,7 +130,7 @@ async def earlier(
 async def listing(
     connection: AsyncConnection, *, everything: bool = False, numbers: Collection[int] | None = None
 ) -> list[Ticket]:
-    """Return tickets by number; deleted and merged ones only with ``everything``."""
+    """Return tickets, sorted by number; deleted and merged ones only with ``everything``."""
     query = SELECT_TICKET.order_by(TABLE.c.number)
     if not everything:
         query = query.where(TABLE.c.deleted_at.is_(None), TABLE.c.merged_into.is_(None))
@@ -142,7 +148,7 @@ async def in_status(connection: AsyncConnection, status_id: int) -> list[int]:
 async def events(
     connection: AsyncConnection, numbers: Collection[int]
 ) -> dict[int, list[TicketEvent]]:
-    """Return the history of tickets, oldest first."""
+    """Return the history of each of these tickets, oldest event first."""
     table = tables.event
     found: dict[int, list[TicketEvent]] = {number: [] for number in numbers}
     query = sa.select(table).where(table.c.ticket.in_(list(numbers))).order_by(table.c.id)
@@ -154,7 +160,7 @@ async def events(
 async def links(
     connection: AsyncConnection, numbers: Collection[int]
 ) -> dict[int, list[tuple[int, str]]]:
-    """Return the (other ticket, kind) links of each ticket, in both directions."""
+    """Return the links of each ticket as (other ticket, kind), in both directions."""
     table = tables.ticket_link
     found: dict[int, list[tuple[int, str]]] = {number: [] for number in numbers}
     query = sa.select(table).where(
@@ -169,7 +175,7 @@ async def links(
 
 
 async def associated(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, set[int]]:
-    """Return the contacts that agents put on tickets."""
+    """Return the contacts that agents have added to tickets."""
     found: dict[int, set[int]] = {number: set() for number in numbers}
     if numbers:
         for row in await connection.execute(ASSOCIATED, {"numbers": list(numbers)}):
@@ -178,7 +184,10 @@ async def associated(connection: AsyncConnection, numbers: Collection[int]) -> d
 
 
 def writing(new: Iterable[Ticket], changed: Iterable[Ticket]) -> Work:
-    """Return inserts and updates of whole rows, for ``write_rows``."""
+    """Return inserts and updates of whole rows of tickets.
+
+    :func:`gateway.store.sql.bulk.write_rows` runs them.
+    """
     return [
         (TABLE, [to_row(ticket) for ticket in new]),
         (UPDATE, [{**to_row(ticket), "_number": ticket.number} for ticket in changed]),
@@ -186,7 +195,10 @@ def writing(new: Iterable[Ticket], changed: Iterable[Ticket]) -> Work:
 
 
 def writing_events(rows: Iterable[TicketEvent]) -> Work:
-    """Return inserts of events, for ``write_rows``."""
+    """Return inserts of events.
+
+    :func:`gateway.store.sql.bulk.write_rows` runs them.
+    """
     return [(tables.event, [{name: getattr(row, name) for name in EVENT_COLUMNS} for row in rows])]
 
 
@@ -209,7 +221,7 @@ async def write_links(connection: AsyncConnection, rows: Collection[tuple[int, i
 async def write_associated(
     connection: AsyncConnection, ticket: int, contact: int, *, present: bool
 ) -> None:
-    """Put a contact on a ticket, or take the contact off it."""
+    """Add a contact to a ticket, or remove the contact from it."""
     row = {"ticket": ticket, "contact_id": contact}
     await connection.execute(sa.delete(TICKET_CONTACT).filter_by(**row))
     if present:
@@ -224,7 +236,7 @@ async def write_merge(
     at: datetime,
     moved: Mapping[str, Any],
 ) -> None:
-    """Record what a join or a merge moved, so that it can be undone."""
+    """Record what was moved by a merge, or by a join of threads, so that it can be undone."""
     values = {
         "kind": kind,
         "ticket": ticket,
@@ -237,7 +249,7 @@ async def write_merge(
 
 
 async def last_merge(connection: AsyncConnection, ticket: int) -> MergeRecord | None:
-    """Return a ticket's newest merge that was not undone, with the joins that came with it."""
+    """Return a ticket's newest merge that was not undone, with the joins of threads it made."""
     table = tables.merge
     query = (
         sa.select(table)
@@ -269,7 +281,7 @@ def _join_record(row: sa.Row[Any]) -> JoinRecord:
 
 
 async def undo_merge(connection: AsyncConnection, merge_id: int, at: datetime) -> None:
-    """Mark a merge as undone."""
+    """Record that a merge was undone."""
     await connection.execute(
         sa.update(tables.merge).where(tables.merge.c.id == merge_id).values(undone_at=at)
     )
@@ -283,7 +295,7 @@ async def requested_by(connection: AsyncConnection, contact_id: int) -> list[int
 
 
 async def absorbed(connection: AsyncConnection, number: int) -> list[int]:
-    """Return the numbers of the tickets merged into this one, directly or indirectly."""
+    """Return the numbers of the tickets merged into this one, also by way of other tickets."""
     merged = targets = [number]
     while targets:
         query = sa.select(TABLE.c.number).where(TABLE.c.merged_into.in_(targets))
@@ -293,7 +305,7 @@ async def absorbed(connection: AsyncConnection, number: int) -> list[int]:
 
 
 async def titled_like(connection: AsyncConnection, text: str, limit: int) -> list[int]:
-    """Return the newest tickets whose subject contains a text, ignoring case."""
+    """Return the numbers of the newest tickets whose subject contains a text, ignoring case."""
     query = sa.select(TABLE.c.number).where(TABLE.c.subject.icontains(text, autoescape=True))
     newest = query.order_by(TABLE.c.number.desc()).limit(limit)
     return list((await connection.execute(newest)).scalars())

@@ -1,9 +1,9 @@
 """Backups beside a running daemon: an SQLite file and a folder of blobs.
 
-``FILE`` is a complete database, made from a database of either kind, and has this name only after
-it is verified; ``FILE.blobs`` holds the large raw mails. To restore, move both into place, or
-``db copy`` the file into PostgreSQL. When the disk is full, nothing is left behind. A blob missing
-in the store is reported, and the rest is backed up.
+``FILE`` is a complete database, made from a database of either kind; it gets this name only after
+it is verified. ``FILE.blobs`` holds the large raw mails. To restore, move both into place, or ``db
+copy`` the file into PostgreSQL. When the disk is full, nothing is left behind. A blob missing in
+the store is reported, and the rest is backed up.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """The content of a backup: rows by table, number of blobs, keys of missing or damaged ones."""
+    """What a backup holds: rows by table, the number of blobs, keys of missing or damaged blobs."""
 
     rows: dict[str, int]
     blobs: int
@@ -43,7 +43,7 @@ async def backup(
 ) -> Backup:
     """Write the backup to ``file`` and ``file`` + ``.blobs``.
 
-    ``file`` must not exist yet (Conflict); blobs that are in the folder already are kept.
+    Raises Conflict if ``file`` exists. Blobs that are in the folder already are kept.
     """
     if await asyncio.to_thread(file.exists):
         raise Conflict(f"{file} already exists")
@@ -69,7 +69,7 @@ async def backup(
 
 
 def _refuse_unwritable(aside: Path) -> None:
-    """Raise Invalid early, before a file that cannot be written looks like a database error."""
+    """Raise Invalid if the file cannot be written; later this would look like a database error."""
     try:
         _remove(aside)
         os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -102,7 +102,7 @@ def _one_file(path: Path) -> None:
 def _online(source: Path, aside: Path, progress: Progress) -> dict[str, int]:
     """Run SQLite's online backup.
 
-    The read transaction around it keeps other writers from committing, which would restart it.
+    Every commit by another writer would restart the backup; a read transaction keeps writers out.
     """
     os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     old, new = (
@@ -146,7 +146,7 @@ def _prove(aside: Path, rows: dict[str, int]) -> None:
 async def _copy_blobs(
     aside: Path, blobs: Blobs, folder: FileBlobs, progress: Progress
 ) -> tuple[int, tuple[str, ...]]:
-    """Copy every blob the backed-up rows name, each verified by its digest."""
+    """Copy every blob that a backed-up row names, and check its digest."""
     missing = []
     named = await asyncio.to_thread(_blob_keys, aside)
     for key in named:
@@ -182,7 +182,7 @@ def _sync(path: Path) -> None:
 
 
 async def page_count(database: Database) -> int | None:
-    """Return the number of steps of a backup for a progress bar, None where unknown."""
+    """Return the number of steps of a backup, for a progress bar; None where unknown."""
     if database.dialect != "sqlite":
         return None
     blobs = sa.select(sa.func.count(sa.distinct(tables.mail.c.blob)))

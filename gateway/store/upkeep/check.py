@@ -60,7 +60,7 @@ COUNTED_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem: the check that found it, how often it occurs, and a description or an example."""
+    """A problem: the check that found it, how often it occurs, and a description or example."""
 
     check: str
     count: int
@@ -69,7 +69,7 @@ class Finding:
 
 @dataclass(slots=True)
 class CheckReport:
-    """The findings of a check. ``spare`` are keys of blobs that no mail names."""
+    """The findings of a check; ``spare`` holds keys of blobs that no mail names."""
 
     mails: int = 0
     blobs: int = 0
@@ -78,7 +78,7 @@ class CheckReport:
 
     @property
     def sound(self) -> bool:
-        """Return whether the check has no findings; ``spare`` blobs do not count."""
+        """Return whether there are no findings; ``spare`` blobs do not count."""
         return not self.findings
 
     def note(self, check: str, count: int, detail: str) -> None:
@@ -90,7 +90,10 @@ class CheckReport:
 async def check(
     database: Database, blobs: Blobs, progress: Progress = lambda _what, _steps: None
 ) -> CheckReport:
-    """Check the database and its blobs; tell ``progress`` how much "mail" or "blobs" is done."""
+    """Check the database and its blobs.
+
+    ``progress`` gets "mail" or "blobs", and how many were just checked.
+    """
     report = CheckReport()
     found = await schema_version(database)
     report.note("head", int(found != HEAD), f"the schema is at {found}, the program at {HEAD}")
@@ -164,7 +167,7 @@ async def _numbers(connection: AsyncConnection, report: CheckReport) -> None:
 
 
 async def _raw_mail(connection: AsyncConnection, report: CheckReport, progress: Progress) -> None:
-    """Check that every mail has its bytes in one place, unchanged where in the database."""
+    """Check that every mail has its bytes in one place, and that the database has them intact."""
     report.mails = int(
         (await connection.execute(sa.select(sa.func.count()).select_from(T.mail))).scalar_one()
     )

@@ -1,9 +1,9 @@
 """Copy a whole database into an empty one, of either kind, and verify the copy.
 
-The source is read as of one instant while others may write; the target is filled in one
+The source is read as of one instant while others may write. The target is filled in one
 transaction, so it holds everything or nothing. Afterwards every table is read back and compared.
-Raises ``Conflict`` where the target is not empty, ``StoreUnavailable`` where a database goes away,
-and ``InternalError`` where a table differs, which leaves the target empty.
+Raises ``Conflict`` where the target is not empty and ``StoreUnavailable`` where a database goes
+away. Raises ``InternalError`` where a table differs; then the target stays empty.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class CopiedTable:
-    """A copied table: its rows, and a digest of them that does not depend on their order."""
+    """A table after copying: its number of rows, and their digest, which ignores their order."""
 
     name: str
     rows: int
@@ -44,7 +44,7 @@ class CopiedTable:
 async def copy(
     source: Database, url: str, progress: Progress = lambda _table, _rows: None
 ) -> list[CopiedTable]:
-    """Copy all tables into the database at ``url``, which is created or migrated before.
+    """Copy all tables into the database at ``url``; missing tables are created there first.
 
     ``progress`` gets each table and the number of rows just written. Blobs stay in the blob store:
     their keys depend on their content only.
@@ -85,7 +85,7 @@ async def _refuse_full(connection: AsyncConnection) -> None:
         if (
             await connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1))
         ).first() is not None:
-            raise Conflict(f"the target is not empty: {table.name} has rows")
+            raise Conflict(f"the target is not empty: its table {table.name} has rows")
 
 
 async def batches(connection: AsyncConnection, table: sa.Table) -> AsyncIterator[Sequence[Any]]:
@@ -117,7 +117,7 @@ async def digest(connection: AsyncConnection, table: sa.Table) -> CopiedTable:
 
 
 class _Digest:
-    """The sum of the SHA-256 of all rows, the same in whatever order a database sorts them."""
+    """The sum of the SHA-256 of all rows; the order of the rows does not change it."""
 
     def __init__(self) -> None:
         self._sum = 0
@@ -137,7 +137,7 @@ class _Digest:
 
 
 async def _continue_numbers(connection: AsyncConnection) -> None:
-    """Advance PostgreSQL's sequences past the copied numbers; SQLite does so by itself."""
+    """Move PostgreSQL's sequences past the copied numbers; SQLite needs no such step."""
     if connection.dialect.name == "sqlite":
         return
     for table in tables.metadata.sorted_tables:
@@ -153,7 +153,7 @@ async def _continue_numbers(connection: AsyncConnection) -> None:
 
 
 async def _analyse(database: Database) -> None:
-    """Update the planner's statistics now, instead of some hours later."""
+    """Update the statistics of the query planner now, rather than hours later."""
     async with database.write() as connection:
         await connection.exec_driver_sql("ANALYZE")
 

@@ -1,8 +1,9 @@
-"""A database in which nothing lasts: every write is a savepoint in a transaction rolled back later.
+"""A database in which nothing lasts: all writes are rolled back at the end.
 
-It has the verbs of :class:`gateway.store.engine.Database`, so that a dry run uses the same code as
-the real run. A rehearsal holds the write lock (SQLite) or the desk lock (PostgreSQL) to its end:
-other writers wait, or ask their clients to try again.
+It has the methods of :class:`gateway.store.engine.Database`, so that a dry run uses the same code
+as the real run. Each write is a savepoint in one long transaction, which holds the write lock
+(SQLite) or the desk lock (PostgreSQL) to its end. Other writers wait, or ask their clients to try
+again.
 """
 
 from __future__ import annotations
@@ -43,18 +44,18 @@ class Rehearsal(Database):
         ordered: bool = False,  # noqa: ARG002
         durable: bool = True,  # noqa: ARG002
     ) -> AsyncIterator[AsyncConnection]:
-        """Yield the connection in a savepoint, undone if the block fails."""
+        """Yield the connection in a savepoint, which is undone if the block fails."""
         async with self._turn, self._connection.begin_nested():
             yield self._connection
 
 
 class _Over(Exception):
-    """Ends the transaction of a rehearsal without a commit."""
+    """Raised to end the transaction of a rehearsal without a commit."""
 
 
 @asynccontextmanager
 async def rehearsal(database: Database) -> AsyncIterator[Database]:
-    """Yield a database that accepts every write and keeps none."""
+    """Yield a database that accepts every write and rolls all writes back at the end."""
     with suppress(_Over):
         async with database.write(ordered=True) as connection:
             yield Rehearsal(database, connection)
