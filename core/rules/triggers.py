@@ -49,7 +49,7 @@ class Ruling:
 
 
 def silent(reply: IncomingReply, pipeline: Pipeline) -> Ruling | None:
-    """Return the ruling for a message that moves no ticket whatever the switches are, or None.
+    """Return the ruling for a message that moves no ticket under any settings, else None.
 
     Rows S8, C11, E16-E18, E26, C20.
     """
