@@ -451,6 +451,6 @@ def test_the_log_holds_nothing_of_mail_or_secrets(
     daemon.start()
     until(lambda: daemon.rows("SELECT count(*) FROM ticket") == [(1,)])
     daemon.stop()
-    assert b"mailbox has new numbers" in daemon.said()
+    assert b"mailbox has new UIDs" in daemon.said()
     for secret in (PASSWORD, USER, "About quiet", "client@client.example", "A line of"):
         assert secret.encode() not in daemon.said(), secret
