@@ -92,7 +92,7 @@ class UserMail:
     def fresh_mail(
         self, number: int | None, route: Route, request: MailRequest, author: User | None
     ) -> Outgoing:
-        """Return a mail that is no answer; ``number`` is the ticket that it opens or belongs to."""
+        """Return a mail that answers none; ``number`` is the ticket it opens or belongs to."""
         if not request.to:
             raise Invalid("the mail needs a recipient", "to")
         text, html = _signed(request, author)
@@ -144,7 +144,7 @@ class UserMail:
         raise Invalid(reason, "to")
 
     def _quotation(self, row: MessageRow) -> tuple[str, datetime, tzinfo, str]:
-        """Return the text, date, time zone and author with which a mail is quoted."""
+        """Return what a quotation of a mail shows: its text, date, time zone and author."""
         sender = row.head["from"] or {}
         author = sender.get("name") or sender.get("address") or "somebody"
         date = row.date or row.created_at
