@@ -131,7 +131,7 @@ def decode_words(text: str) -> str:
 
 
 def _joined_bytes(words: list[tuple[str, str]]) -> bytes:
-    """Return the bytes of adjacent words; base64 that was cut inside a group of 4 is joined."""
+    """Return the bytes of adjacent encoded words, joining base64 cut inside a group of 4."""
     out = []
     carried = ""
     for index, (encoding, data) in enumerate(words):
