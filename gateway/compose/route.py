@@ -104,7 +104,7 @@ class MailWriter:
         )
 
     async def route(self, thread: Thread, *, fresh: bool = False) -> Route:
-        """Return a mail's route on a thread; it lists the thread's newest mails unless ``fresh``."""
+        """Return a mail's route on a thread, listing the thread's newest mails unless ``fresh``."""
         earlier: Sequence[MessageRow] = ()
         if not fresh:
             earlier = await threads.newest(self.unit.connection, thread.id, EARLIER_MAILS)
