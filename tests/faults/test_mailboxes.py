@@ -183,10 +183,10 @@ def test_a_mailbox_without_channel_is_reported_at_the_start(
         )
     )
     daemon.start()
-    told = daemon.wait_for("mailbox of no channel")
+    told = daemon.wait_for("mailbox belongs to no channel")
     assert (told["level"], told["channel"].startswith("~")) == ("warning", True)
     assert daemon.stop() == 0
-    assert daemon.said().count(b"mailbox of no channel") == 1
+    assert daemon.said().count(b"mailbox belongs to no channel") == 1
 
 
 # ---- kill in one system call
