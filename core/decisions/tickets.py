@@ -215,9 +215,9 @@ class RaiseFlags:
 
 @dataclass(frozen=True, slots=True)
 class AddParticipants:
-    """Give external addresses a part in a thread; a stronger part is never replaced.
+    """Give external addresses a role on a thread; a stronger role that they have stays.
 
-    ``sender_role`` is the part of the mail's sender.
+    ``sender_role`` is the role of the mail's sender.
     """
 
     thread: int

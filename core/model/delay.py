@@ -180,7 +180,7 @@ def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetim
 
 
 def _moment(value: Any, zone: tzinfo) -> datetime | None:
-    """Convert an instant, or the start of a date in ``zone``, to aware UTC; None for the others."""
+    """Convert an instant, or the start of a date in ``zone``, to aware UTC; None if neither."""
     if isinstance(value, datetime):
         found = value
     elif isinstance(value, date):

@@ -56,7 +56,7 @@ class Ticket:
 class Thread:
     """One mail conversation.
 
-    ``redirect_to`` is the thread that takes its mail now, after a join or as its continuation
+    ``redirect_to`` is the thread that new mail goes to instead, after a join or a continuation
     (E38).
     """
 

@@ -1,4 +1,4 @@
-"""Mail that a user sends: trigger A and the rest of behaviour.md 2.3.
+"""Decide what a user's mail causes: trigger A (*email sent*) and more (behaviour.md 2.3).
 
 The trigger fires when the mail is durably queued, in the same transaction.
 """

@@ -131,7 +131,7 @@ def refuse_replacement(status: Status, target: Status) -> Refusal | None:
 def refuse_arrangement(
     pipeline: Pipeline, wanted: Sequence[tuple[int | None, str, StatusState]]
 ) -> Refusal | None:
-    """Refuse statuses that break P03, come twice or are foreign; a new status has the id None."""
+    """Refuse statuses that break P03, come twice or belong elsewhere; a new one has id None."""
     ids = [number for number, _, _ in wanted if number is not None]
     each_once = len(set(ids)) == len(ids) and all(map(pipeline.holds, ids))
     mixed = Refusal(f"list each status of pipeline {pipeline.name!r} only once, and no others")

@@ -147,10 +147,11 @@ def rename(context: ApplyContext, decision: d.RenameTicket, mail: MailContext | 
 
 
 async def name_tickets(context: ApplyContext) -> None:
-    """Name each noted ticket: requester and subject are those of its first message (section 5).
+    """Name noted tickets after the head of their conversation: its sender and subject (5).
 
-    Runs one query for the whole batch. Messages of the batch are not in the database yet, and
-    messages of joined threads move only when the unit is flushed.
+    Runs one query for the whole batch. Messages of the batch itself are added, since they are not
+    in the database yet. Messages of joined threads are looked up on their old threads, since they
+    move only when the unit is flushed.
     """
     unit, wanted = context.unit, _threads_that_name(context)
     sources: dict[int, set[int]] = {}

@@ -92,7 +92,7 @@ class UserMail:
     def fresh_mail(
         self, number: int | None, route: Route, request: MailRequest, author: User | None
     ) -> Outgoing:
-        """Return a mail that answers none; ``number`` is the ticket it opens or belongs to."""
+        """Return a mail that is no answer; ``number`` is the ticket that it opens or belongs to."""
         if not request.to:
             raise Invalid("the mail needs a recipient", "to")
         text, html = _signed(request, author)
@@ -202,7 +202,7 @@ def _attachment_row(file: File, part: int) -> dict[str, Any]:
 
 
 def forwarded_text(row: MessageRow) -> str:
-    """Return the text of a mail below the header block that marks a forward."""
+    """Return a mail's text with a header block above it, which marks it as forwarded."""
     sender = row.head["from"] or {}
     to = ", ".join(each["address"] or each["name"] or "" for each in row.head["to"])
     date = f"Date: {row.date.isoformat()}\n" if row.date is not None else ""

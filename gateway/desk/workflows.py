@@ -1,7 +1,7 @@
 """Acts of users on workflows: edit, switch on or off, enrol tickets, comment (behaviour.md 3).
 
-A workflow may be edited while tickets are in it: each save is a new version, to which these tickets
-change by table 3.4 in the same transaction. All problems of a plan are reported at once.
+A workflow may be edited while tickets are in it. Each save makes a new version, and in the same
+transaction these tickets change to it by table 3.4. All problems of a plan are reported at once.
 """
 
 from __future__ import annotations

@@ -242,7 +242,7 @@ def _is_blank_or_rule(line: str) -> bool:
 
 
 def _after_attribution(lines: list[str], attribution: OutlineItem, cut: int) -> Forwarded:
-    """Return the mail forwarded below an attribution, which serves as the client's forward mark."""
+    """Return the mail below an attribution that this client writes instead of a forward mark."""
     sentence = " ".join(line.strip() for line in lines[attribution.start : attribution.end])
     depth = 1 if any(depth_of(line) for line in lines[attribution.end : attribution.end + 3]) else 0
     return Forwarded(

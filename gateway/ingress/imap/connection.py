@@ -327,7 +327,7 @@ class ImapConnection:
         challenges: list[str] | None = None,
         literal: bytes = b"",
     ) -> list[Parts]:
-        """Send a command, return the responses before its OK; raises CommandRefused for NO and BAD.
+        """Send a command and return the responses before its OK; NO and BAD raise CommandRefused.
 
         ``literal`` is sent as the last argument.
         """

@@ -236,7 +236,7 @@ class MailboxReader:
             advance(len(stored))
 
     async def _batches_with_room(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
-        """Yield fetched batches after recording their problems; raises DiskFull without room."""
+        """Yield fetched batches after recording their problems; DiskFull if space is short."""
         self.accept.check_room()
         async for batch in self.fetcher.batches(uids):
             try:

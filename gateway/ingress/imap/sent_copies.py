@@ -1,4 +1,4 @@
-"""Copy mail that users wrote to the sent folder of the channel's mailbox, each mail once.
+"""Put one copy of each mail that a user wrote into the sent folder of the channel's mailbox.
 
 Copies are marked as read and carry the date when the mail went out. Before a copy is made, its
 Message-ID is searched for. So no second copy is made if a confirmation got lost, or if the server

@@ -117,7 +117,7 @@ class Watcher:
                 await self.boxes.release(list(self.accounts))
 
     async def _claim(self) -> None:
-        """Renew and take leases; start reading mailboxes when their lease is won, stop when lost.
+        """Renew and take leases; start reading where one is won, stop reading where one is lost.
 
         This never waits for a mailbox, since the leases of the others would expire meanwhile.
         """

@@ -100,7 +100,7 @@ class InputBuffer:
         return data
 
     def push_back(self, data: bytes) -> None:
-        """Put bytes that were taken too early back in front of the others."""
+        """Put back bytes that were taken too early, in front of all others."""
         self._data = data + self._data[self._at :]
         self._at = 0
 

@@ -1,8 +1,8 @@
 """Listening sockets and the registry of sessions: who may connect, time limits, shutdown.
 
-If the most sessions allowed are open, the session idle for longest is closed, so that silent
-clients cannot keep others out. One timer per second checks all sessions; a timer per command would
-cost more.
+When the largest allowed number of sessions is open, the session idle for longest is closed, so that
+silent clients cannot keep others out. One timer per second checks all sessions; a timer per command
+would cost more.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class Sandbox:
         return ReadFailure(str(lost))
 
     async def _ask(self, request: tuple[Any, ...], wall: float) -> Any:
-        """Send a request to the next free worker and return its answer; if it fails, replace it."""
+        """Send a request to the next free worker, return its answer; replace a failed worker."""
         worker = await self._idle.get()
         try:
             if worker is None:

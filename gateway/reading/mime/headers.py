@@ -275,7 +275,7 @@ def parameters(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _continued(chunks: dict[int, tuple[str, bool]]) -> str:
-    """Join the numbered pieces of a parameter (RFC 2231 4), decoded in the charset of the first."""
+    """Join the numbered pieces of a parameter (RFC 2231 4); the first piece gives the charset."""
     label, data = "", b""
     for index, number in enumerate(sorted(chunks)):
         piece, encoded = chunks[number]

@@ -95,7 +95,7 @@ def _attribution_on_top(found: list[OutlineItem], cut: int) -> OutlineItem | Non
 
 
 def _shifted(each: OutlineItem, by: int) -> OutlineItem:
-    """Return the item with its lines moved up by ``by``."""
+    """Return the item moved up by ``by`` lines."""
     return replace(each, start=each.start - by, end=each.end - by)
 
 
