@@ -1,4 +1,4 @@
-"""Close date and reopening after a move to a closed or open status (behaviour.md S3, S4, 2.4).
+"""Decide the close date after a move to a closed or an open status (behaviour.md S3, S4, 2.4).
 
 The date is the day in the account's time zone at the instant of the move (C12, C19). A date given
 explicitly wins over every switch (C07).
@@ -14,20 +14,20 @@ from core.events import StatusChanged
 
 
 def clears_with_switch_off() -> bool:
-    """Tell whether reopening clears the close date even if closing does not set it (C1)."""
+    """Tell whether reopening clears the close date in a pipeline where closing sets none (C1)."""
     return True
 
 
 def closed_again_stamps_again() -> bool:
-    """Tell whether a move between closed statuses sets the date again (C8, row C04)."""
+    """Tell whether a move from one closed status to another sets the date again (C8, row C04)."""
     return True
 
 
 def after_move(event: StatusChanged, now: datetime, zone: tzinfo) -> SetClosure | None:
-    """Return the closure fields after a move, or None if they stay (rows C01 to C07 and C09).
+    """Return the closure fields to set after a move, or None to keep them (rows C01 to C07, C09).
 
-    The switch is that of ``event.pipeline``, to which the ticket moved (C09). ``now`` is aware;
-    ``zone`` is the account's time zone.
+    The switch is read from ``event.pipeline``, the pipeline that the ticket moved to (C09). ``now``
+    is aware; ``zone`` is the account's time zone.
     """
     if event.state == "closed":
         return _closed(event, now, zone)

@@ -28,7 +28,7 @@ UNDO_PERIOD: Final = timedelta(days=30)  # how long a merge can be undone (P10)
 
 
 def decide(event: e.Event, state: State, now: datetime) -> tuple[Decision, ...]:
-    """Return everything that follows from an event at ``now`` (aware), in order of execution."""
+    """Return all decisions that follow from an event, in order of execution; ``now`` is aware."""
     decisions: list[Decision] = []
     root = root_of(event)
     work = deque([(event, 0)])
@@ -78,7 +78,7 @@ def _react(event: e.Event, state: State, now: datetime, root: Root) -> list[Deci
 def _status_changed(
     decision: Decision, event: e.Event, state: State, now: datetime
 ) -> e.StatusChanged | None:
-    """Return the event that follows from a move or a new ticket (C05); None for other decisions."""
+    """Return the event that a decision to move or open a ticket causes (C05); None for others."""
     if isinstance(decision, d.SetStatus):
         ticket = _ticket_of(event)
         return _moved(decision, ticket, state) if ticket is not None else None
@@ -128,7 +128,7 @@ def _reached(
 
 
 def _ticket_of(event: e.Event) -> Ticket | None:
-    """Return the ticket that a decided move is about; None if the event names no ticket."""
+    """Return the ticket that moves decided on this event apply to; None if the event has none."""
     if isinstance(event, e.MailArrived):  # a ticket opened by a person may have no thread
         return joining.survivor(event) or event.ticket
     ticket = getattr(event, "ticket", None)
@@ -168,7 +168,7 @@ def _reason(event: e.Event, state: State) -> str | None:
 
 
 def _why_not_move(event: e.MoveAsked, state: State) -> str | None:
-    """Return why a person may not move a ticket, or None; P09 or the trash can be the reason."""
+    """Return why a person may not move a ticket (in the trash, or P09 forbids it); else None."""
     ticket, pipeline = event.ticket, event.pipeline
     if not event.person:
         return None

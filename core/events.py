@@ -78,7 +78,7 @@ class Delivered:
 class MailArrived:
     """An inbound message with all that the rules need to know about it (behaviour.md 2.1).
 
-    ``channels`` are our channels among its recipients; the settings of the first one apply.
+    ``channels`` are our channels among its recipients; the settings of the first channel apply.
     """
 
     message: Message
@@ -179,7 +179,7 @@ class MergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class JoinRecord:
-    """A record of the thread that was joined into another when a mail merged their tickets."""
+    """What was moved when a mail merged two tickets and joined ``thread`` into ``into``."""
 
     id: int
     thread: int
@@ -218,10 +218,10 @@ class UnmergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class SplitAsked:
-    """The mails in ``chosen`` are to leave their ticket and become a new one (P11).
+    """The mails in ``chosen`` are to be moved from their ticket to a new ticket (P11).
 
-    ``people`` are those who take part in the chosen mails, ``held`` all mails of the ticket;
-    ``heard_at`` is the time of the last chosen mail that a customer wrote.
+    ``people`` are the senders and recipients of the chosen mails, ``held`` are all mails of the
+    ticket. ``heard_at`` is the time of the last chosen mail that a customer wrote.
     """
 
     ticket: Ticket
@@ -341,7 +341,7 @@ class RunDue:
 
 @dataclass(frozen=True, slots=True)
 class RunOrphaned:
-    """A run is due, but has lost its ticket, or its workflow (``workflow`` is None)."""
+    """A run is due, but its ticket is gone, or its workflow (then ``workflow`` is None)."""
 
     enrolment: Enrolment
     workflow: Workflow | None
@@ -410,7 +410,7 @@ class TaskDone:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailed:
-    """Mail was refused for good, or not delivered for days; ``reasons`` are by delivery id.
+    """Mail was refused for good, or not delivered for days; ``reasons``: delivery id to reason.
 
     ``ticket`` is None for mail without a ticket.
     """

@@ -10,7 +10,7 @@ StatusState = Literal["open", "closed"]
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One step of a pipeline; ``position`` counts from 1."""
+    """A status of a pipeline; ``position`` is its place in the order, from 1."""
 
     id: int
     name: str

@@ -1,6 +1,7 @@
 """The only source of the current time.
 
-Everything that depends on time takes a :class:`Clock`, so tests, replays and operators can set it.
+All code that depends on time takes a :class:`Clock`, so that tests, replays and operators can set
+the time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Clock:
     __slots__ = ("_fixed",)
 
     def __init__(self, fixed: datetime | None = None) -> None:
-        """Stop the clock at the aware instant ``fixed``; if it is None, the clock runs."""
+        """Start with the clock stopped at the aware instant ``fixed`` or, if None, running."""
         self._fixed: datetime | None = None
         if fixed is not None:
             self.set(fixed)

@@ -1,4 +1,4 @@
-"""The kinds of errors; a kind says what the caller should do about the error.
+"""The kinds of errors; the kind tells the caller what to do about an error.
 
 The message of an error is one plain sentence of our own. It never holds a subject, a body, a full
 address or a secret, so it may be printed and logged. The command line turns kinds into exit codes
@@ -66,7 +66,7 @@ class StoreUnavailable(Unavailable):
 
 
 class DiskFull(Unavailable):
-    """Less room is left on the disk than a mail may need (reliability.md 27)."""
+    """The disk has less free space than a mail may need (reliability.md 27)."""
 
 
 class InternalError(TicketgateError):

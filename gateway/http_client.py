@@ -23,13 +23,13 @@ _READ_BYTES: Final = 64 << 10  # of an answer, at a time
 
 
 class NoAnswer(Unavailable):
-    """No complete answer came; the message follows the server's name, like "did not answer"."""
+    """No complete answer came; the message goes on after the server's name: "did not answer"."""
 
 
 class NotAllowed(Refused):
     """Nothing was sent: the address is invalid or refused by the caller.
 
-    The message follows the server's name in a sentence, like "may not be asked".
+    The message goes on after the server's name: "may not be asked".
     """
 
 
@@ -56,9 +56,9 @@ async def post(
     """POST a form or bytes without following redirects; raises NoAnswer and NotAllowed.
 
     ``seconds`` limits the whole request, ``most`` the bytes of the body that are read. The name is
-    looked up once. ``allowed`` is asked about each IP address before a connection to that address,
-    and no proxy is used, since a proxy would connect to addresses we do not see. Without
-    ``allowed``, proxies of the environment are used.
+    looked up once. ``allowed`` is asked about each IP address before a connection to that address.
+    No proxy is used then, since it would connect to addresses we do not see. Without ``allowed``,
+    proxies of the environment are used.
     """
     import aiohttp
 
@@ -139,7 +139,7 @@ def _timed_out(seconds: float) -> NoAnswer:
 
 
 def _reason(error: Exception) -> str:
-    """Return why no answer came, without the error's text, which may quote the request."""
+    """Return why no answer came; leave out the error's text, since it may quote the request."""
     import aiohttp
 
     match error:

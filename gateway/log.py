@@ -71,17 +71,17 @@ _show_address: Callable[[str], str] = _FORMATS["hashed"]
 
 
 def address(text: str | None) -> str | None:
-    """Return an address as ``[log] addresses`` asks: hashed (default), its domain, or in full."""
+    """Return an address in the form that ``[log] addresses`` sets: hash (default), domain, full."""
     return _show_address(text) if text else text
 
 
 def redact(text: str) -> str:
-    """Return the text; :func:`address` replaces everything in it that looks like an address."""
+    """Return the text with everything that looks like an address replaced by :func:`address`."""
     return _ADDRESS.sub(lambda match: _show_address(match.group()), text) if "@" in text else text
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
-    """Return what may be logged of an exception, as fields: its type and code locations.
+    """Return the fields that may be logged of an exception: its type and code locations.
 
     The text is included only if it is our own, since foreign text may quote a mail, an SQL
     parameter or a token. ``errno`` is kept so that "disk full" can be recognized.
@@ -106,7 +106,7 @@ def _places(error: BaseException) -> list[str]:
 
 
 def logger(name: str) -> FilteringBoundLogger:
-    """Return the logger of a part of the program; its log lines have ``name`` as ``room``."""
+    """Return the logger of a part of the program; ``name`` is the field ``room`` of its lines."""
     bound: FilteringBoundLogger = structlog.get_logger(room=name)
     return bound
 

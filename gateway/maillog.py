@@ -1,4 +1,4 @@
-"""The fixed log events about mail, one function each, so that a log can be searched for years.
+"""The log events about mail, one function each; they never change, so old logs stay searchable.
 
 Each accepted mail is logged at its end by exactly one of :func:`processed`, :func:`held` and
 :func:`duplicate`. Field names are stable. Addresses are passed in full and logged as ``[log]
@@ -69,7 +69,7 @@ def processed(
 
 
 def unreadable(*, mail_id: int | str, reason: str) -> None:
-    """Log that two tries to parse a mail failed, so that only its headers are processed."""
+    """Log that parsing a mail failed twice, so that only its headers are processed."""
     _log.warning("unreadable", mail_id=mail_id, reason=log.redact(reason))
 
 
@@ -84,7 +84,7 @@ def held(*, mail_id: int | str, reason: str, exc: BaseException | None = None) -
 
 
 def duplicate(*, mail_id: int | str, original: int | str, source: str | None = None) -> None:
-    """Log that the mail is already stored as ``original``; the sender was still told 250."""
+    """Log that the mail is already stored as ``original``; its sender got the reply 250 anyway."""
     _log.info("duplicate", mail_id=mail_id, original=original, source=source)
 
 

@@ -23,7 +23,7 @@ def refuse_breaks(what: str, *values: str | None) -> None:
 
 
 def refuse_unnamed(whose: str, what: str, value: str) -> None:
-    """Refuse a blank or long value, or one with line breaks; the error names ``whose`` ``what``."""
+    """Refuse a text that is blank, too long or has line breaks: the ``what`` of ``whose``."""
     refuse_breaks(what, value)
     if not value.strip():
         raise Invalid(f"{whose} needs a {what}", what)

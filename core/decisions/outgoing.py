@@ -30,7 +30,7 @@ class QueueMail:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRecorded:
-    """Record that a user wrote mail from a ticket; ``contact``: one of its contacts gets it."""
+    """Record that a user sent mail from a ticket; ``contact``: to a contact of the ticket."""
 
     ticket: int
     contact: bool
@@ -87,7 +87,7 @@ class CancelRuns:
 
 @dataclass(frozen=True, slots=True)
 class WakeRuns:
-    """Continue runs that wait for this event, or whose next action is a delay that waits for it."""
+    """Continue runs that wait for this event, and runs whose next action would wait for it."""
 
     ticket: int
     event: Awaited
@@ -156,7 +156,7 @@ class TellDeliveries:
 
 @dataclass(frozen=True, slots=True)
 class FailDraft:
-    """Fail a scheduled mail; the agenda then flags its ticket, as for any failed mail."""
+    """Mark a scheduled mail as failed; the agenda then flags its ticket, as for all failed mail."""
 
     outgoing: int
     reason: str

@@ -112,7 +112,7 @@ class UnmergeTicket:
 
 @dataclass(frozen=True, slots=True)
 class SplitOff:
-    """Move messages to a new origin thread of the ticket just opened, and link both tickets."""
+    """Move messages to a new origin thread of the ticket just opened; link it to the old ticket."""
 
     ticket: int
     messages: tuple[int, ...]
@@ -189,7 +189,7 @@ class SetFields:
 
 @dataclass(frozen=True, slots=True)
 class SkipRule:
-    """Write into the history that a rule did not move the ticket; ``detail`` says why."""
+    """Write into the history why a rule did not move the ticket; ``detail`` is the reason."""
 
     ticket: int
     cause: Cause
@@ -215,9 +215,9 @@ class RaiseFlags:
 
 @dataclass(frozen=True, slots=True)
 class AddParticipants:
-    """Give external addresses a part in a thread; a stronger part is never replaced.
+    """Give external addresses a role on a thread; a stronger role that they have stays.
 
-    ``sender_role`` is the part of the mail's sender.
+    ``sender_role`` is the role of the mail's sender.
     """
 
     thread: int
@@ -227,7 +227,7 @@ class AddParticipants:
 
 @dataclass(frozen=True, slots=True)
 class NoteCustomer:
-    """Set the time of the customer's last mail to ``at`` or now, unless a later one is set."""
+    """Set when the customer last wrote: ``at``, or now if None; a later time already set stays."""
 
     ticket: int
     at: datetime | None = None
@@ -242,7 +242,7 @@ class NoteAgent:
 
 @dataclass(frozen=True, slots=True)
 class MarkContact:
-    """Mark the contact who sent the mail."""
+    """Mark the sender's contact as a machine, as proven, or as reachable again."""
 
     automated: bool = False
     proven: bool = False

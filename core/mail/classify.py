@@ -159,9 +159,9 @@ class Verdict:
 
 
 def classify(facts: Facts) -> Verdict:
-    """Return the kind of a mail, in the order of behaviour.md 2.1.
+    """Return the kind of a mail; the first kind that fits decides (behaviour.md 2.1).
 
-    Loop, report, auto-reply, bounce by heuristics, list, notice, forward, person.
+    The order is: loop, report, auto-reply, bounce by heuristics, list, notice, forward, person.
     """
     reasons: list[str] = []
     kind = _kind(facts, reasons)
@@ -249,10 +249,10 @@ def responder(facts: Facts, why: list[str]) -> bool:
 
 
 def _bounce_by_sender(facts: Facts) -> bool:
-    """Tell whether a mail is a bounce although it calls itself auto-replied, as Exim's do.
+    """Tell whether a mail is a bounce although it says that it is an automatic reply (like Exim's).
 
-    Its subject must not speak of an absence. Without ``bounce_told``, its text must not either, and
-    it must have no sender address.
+    The subject must not speak of an absence. If ``bounce_told`` is false, the text must not speak
+    of one either, and the mail must have no sender address.
     """
     if (
         facts.bounce is None
@@ -336,7 +336,7 @@ def no_answer(facts: Facts) -> list[str]:
     if _SUPPRESS.search(headers.get("x-auto-response-suppress", "")):
         out.append("X-Auto-Response-Suppress")
     if any(name in headers for name in _MACHINE):
-        out.append("field of a machine")
+        out.append("a header field that machines set")
     if facts.null_path:
         out.append("null return path")
     if facts.sender is None or not facts.sender.address or "@" not in facts.sender.address:

@@ -88,9 +88,9 @@ def references_of(
 ) -> tuple[str, ...]:
     """Return the References of an answer, oldest first, without angle brackets (RFC 5322 3.6.4).
 
-    They are ``parent_references`` (the parent's References, or its In-Reply-To) and then the
-    parent, which also belongs into In-Reply-To. Ids that cannot be written are left out. Above
-    ``limit`` ids or ``octets`` bytes, ids in the middle are left out, but never the parent.
+    They are ``parent_references`` (the References of the answered mail, or its In-Reply-To), and
+    then its Message-ID ``parent_id``. Ids that cannot stand in a header are left out. Above
+    ``limit`` ids or ``octets`` bytes, ids in the middle are left out, but never ``parent_id``.
     """
     ids = [
         each for each in dict.fromkeys(parent_references) if each != parent_id and usable_id(each)
@@ -134,7 +134,7 @@ def _quoted(lines: Iterable[str]) -> list[str]:
 
 
 def quote(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
-    """Return a line with author and time, then ``limit`` characters of the mail as a quote."""
+    """Return a line with author and time, then up to ``limit`` characters of the mail, quoted."""
     text, cut = _cut(text, limit)
     return "\n".join(
         [_introduction(when, zone, name), *_quoted(text.splitlines()), *([_CUT] if cut else [])]

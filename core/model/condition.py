@@ -55,7 +55,7 @@ def _group_problem(condition: Mapping[str, Any], word: str, depth: int) -> str |
 
 
 def holds(condition: Any, facts: Mapping[str, Any]) -> bool:
-    """Tell whether a valid condition holds for the fields of a ticket; None always holds."""
+    """Tell whether a valid condition holds for the fields of a ticket; True if it is None."""
     if condition is None:
         return True
     if isinstance(condition, list):

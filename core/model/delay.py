@@ -144,8 +144,8 @@ def _counted(
 ) -> datetime:
     """Add days and a rest to an instant.
 
-    Without a window a day is 24 hours. With one, only days on which it is open count, and the time
-    of day stays the same.
+    Without a window a day is 24 hours. With a window, only days on which the window is open count,
+    and the time of day stays the same.
     """
     if not days or window is None:
         return start + timedelta(days=days) + rest
@@ -180,7 +180,7 @@ def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetim
 
 
 def _moment(value: Any, zone: tzinfo) -> datetime | None:
-    """Return an instant, or the start of a date in ``zone``, in aware UTC; None for the rest."""
+    """Convert an instant, or the start of a date in ``zone``, to aware UTC; None if neither."""
     if isinstance(value, datetime):
         found = value
     elif isinstance(value, date):

@@ -1,4 +1,4 @@
-"""The types of a mail that was read: intake makes them, and the rules use them.
+"""The types that hold a parsed mail: the intake creates them, and the rules read them.
 
 A :class:`Message` never holds raw bytes, NUL or a lone surrogate. Message-IDs have no angle
 brackets. Addresses keep their case; compare them with :func:`address_key`. What was wrong with the
@@ -26,8 +26,9 @@ def address_key(address: str) -> str:
     """Return the form in which an address is compared and stored: trimmed and lower case.
 
     Needless quotes around the local part (RFC 5322 3.4.1) and a dot at the end of the domain are
-    dropped: the mailbox is the same without them, and they must not evade a list. RFC 5321 2.4
-    allows case-sensitive local parts, but no mail system in use relies on that.
+    dropped: the mailbox is the same without them, and a denied sender must not get past a list by
+    adding them. RFC 5321 2.4 allows case-sensitive local parts, but no mail system in use relies on
+    that.
     """
     key = address.strip().lower()
     if key[-1:] != "." and key[:1] != '"':
@@ -48,8 +49,8 @@ _NEEDLESS: Final = re.compile(r'"([^\s"\\()<>,;:@\[\]]+)"')
 def ascii_domain(domain: str) -> str:
     """Return a domain key in ASCII, as in the DNS (RFC 5891 4.4, letters folded by NFKC).
 
-    A domain longer than anybody would type is returned as it is. One call takes 0.1 ms: use it for
-    the sender of a mail and for lists that people keep, not for a thousand recipients.
+    A domain that is too long for any real mailbox is returned unchanged. One call takes 0.1 ms: use
+    it for the sender of a mail and for lists that people keep, not for a thousand recipients.
     """
     if domain.isascii() or len(domain) > _LONGEST_DOMAIN:
         return domain
@@ -94,7 +95,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """The mail inside a forward; ``comment`` is the forwarder's text, ``rule`` found the mail."""
+    """The mail inside a forward; ``comment`` is the forwarder's text, ``rule`` how it was found."""
 
     sender: Address | None
     to: tuple[Address, ...]

@@ -16,8 +16,8 @@ class Outgoing:
 
     ``thread`` is None for a notice to users; ``fresh``: this mail is the first on its thread.
     ``recipients`` are envelope addresses, ``raw`` is what each of them gets. No two mails have the
-    same ``key``. ``return_address`` is the channel whose signed address gets reports, None for the
-    null path.
+    same ``key``. Reports about the mail go to a signed address of the channel ``return_address``;
+    None means the null path.
     """
 
     message_id: str

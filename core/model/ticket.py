@@ -56,7 +56,8 @@ class Ticket:
 class Thread:
     """One mail conversation.
 
-    ``redirect_to`` is the thread that this one was joined into or is continued by (E38).
+    ``redirect_to`` is the thread that new mail goes to instead, after a join or a continuation
+    (E38).
     """
 
     id: int

@@ -126,7 +126,7 @@ class Graph:
         return self.lists[start][index - 1].id if index else start
 
     def below(self, action_id: str, *, following: bool) -> frozenset[str]:
-        """Return the places of an action and its paths; ``following`` adds later siblings."""
+        """Return the places of an action and its paths; ``following`` adds the rest of its list."""
         start, index = self.home[action_id]
         return frozenset(_places(self.lists[start][index : None if following else index + 1]))
 
@@ -180,7 +180,7 @@ class Enrolment:
 
     @property
     def began(self) -> str | None:
-        """The rule at the start of the chain of workflows that led to this run."""
+        """The rule that began the chain of workflows leading to this run."""
         return self.cause.get("began") or self.cause.get("rule")
 
 
@@ -368,7 +368,7 @@ def _inside(action: Action | None) -> tuple[Action, ...]:
 
 
 def _places(actions: Iterable[Action]) -> Iterator[str]:
-    """Yield the places of actions and of everything in their paths."""
+    """Yield the places of these actions and of all actions and paths inside them."""
     for action in _walk(actions):
         yield action.id
         yield from (f"{action.id}/{branch.name}" for branch in action.branches)

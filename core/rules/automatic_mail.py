@@ -36,8 +36,9 @@ _MACHINES: Final = re.compile(
 class Counts:
     """The automatic mail that went out so far.
 
-    The first three count *Ticket received* to the address and to its domain, ``in_a_row`` counts
-    automatic mails on the thread since a person wrote there, and ``everywhere_hour`` all of them.
+    The first three count *Ticket received* mails to the address and to its domain. ``in_a_row``
+    counts automatic mails on the thread since a person wrote there, and ``everywhere_hour`` all
+    automatic mails of the last hour.
     """
 
     to_address_hour: int = 0

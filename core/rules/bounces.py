@@ -13,7 +13,7 @@ from core.rules.outbound import give_up
 
 
 def handle_report(event: MailArrived, ticket: int | None) -> list[Decision]:
-    """Mark deliveries in a report as failed or delayed; ``ticket`` is the one with its thread."""
+    """Mark reported deliveries as failed or delayed; ``ticket`` is that of the report's thread."""
     bounce = event.message.bounce
     if bounce is None:
         return []
@@ -40,7 +40,8 @@ def handle_report(event: MailArrived, ticket: int | None) -> list[Decision]:
 def _delivery(event: MailArrived, about: BounceRecipient) -> Delivered | None:
     """Return the delivery that a recipient group of a report is about, or None.
 
-    If several fit, the return path that the report came to decides, then the returned Message-ID.
+    If several fit, the delivery whose return path got the report is preferred, then one with the
+    returned Message-ID.
     """
     named = {address_key(each) for each in (about.address, about.original) if each}
     original = (

@@ -1,4 +1,4 @@
-"""Mail that a user sends: trigger A and the rest of behaviour.md 2.3.
+"""Decide what a user's mail causes: trigger A (*email sent*) and more (behaviour.md 2.3).
 
 The trigger fires when the mail is durably queued, in the same transaction.
 """
@@ -36,7 +36,7 @@ _NOBODY: Final = re.compile(r"5\.(?:1\.(?:[0-46]|10)|2\.1)[:;,.]?", re.ASCII)
 
 
 def sent(event: EmailSent) -> list[Decision]:
-    """Queue a user's mail; it may open a ticket (O13), belong to one, or have none (O03)."""
+    """Queue a user's mail, which may open a ticket (O13), belong to one, or to none (O03)."""
     if event.opens is not None:
         return [*opened(event.opens), QueueMail(NEW, event.mail, event.cause)]
     ticket, pipeline = event.ticket, event.pipeline

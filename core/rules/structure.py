@@ -64,7 +64,7 @@ def refuse_statuses(statuses: Sequence[tuple[str, StatusState]]) -> Refusal | No
 def refuse_switches(
     pipeline: Pipeline, settings: Mapping[str, Any], known: Iterable[Pipeline]
 ) -> Refusal | None:
-    """Refuse a trigger to a foreign status, a name in use, and a desk without default pipeline."""
+    """Refuse a trigger with another pipeline's status, a name in use, and unsetting the default."""
     for trigger in TRIGGERS:
         target = settings.get(trigger)
         if target is not None and not pipeline.holds(target):
@@ -131,7 +131,7 @@ def refuse_replacement(status: Status, target: Status) -> Refusal | None:
 def refuse_arrangement(
     pipeline: Pipeline, wanted: Sequence[tuple[int | None, str, StatusState]]
 ) -> Refusal | None:
-    """Refuse unsound (P03), repeated and foreign statuses; a new status has None as its id."""
+    """Refuse statuses that break P03, come twice or belong elsewhere; a new one has id None."""
     ids = [number for number, _, _ in wanted if number is not None]
     each_once = len(set(ids)) == len(ids) and all(map(pipeline.holds, ids))
     mixed = Refusal(f"list each status of pipeline {pipeline.name!r} only once, and no others")
@@ -145,7 +145,7 @@ def refuse_arrangement(
 def refuse_channel(
     address: str, channels: Collection[str], users: Collection[str]
 ) -> Refusal | None:
-    """Refuse an invalid address, and one of a channel or user; all arguments are address keys."""
+    """Refuse an invalid address, or one that a channel or user has; arguments are address keys."""
     if address in channels:
         return conflict(f"there is a channel {address} already")
     taken = conflict(f"{address} is the address of a user") if address in users else None

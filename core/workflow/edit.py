@@ -29,7 +29,7 @@ class Impossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """The new actions, and the places in the workflow at which the edit ends the runs."""
+    """The new actions, and the places where the edit ends any run that stands there."""
 
     actions: Raw
     ended: frozenset[str] = frozenset()

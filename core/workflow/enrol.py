@@ -78,7 +78,7 @@ def _unanswerable(event: MailArrived) -> str | None:
 
 
 def on_status(event: StatusChanged, root: Root, state: State) -> list[Decision]:
-    """End and start runs as a ticket reaches a status; ``event.ticket`` has the old status."""
+    """End and start runs as a ticket reaches a status; ``event.ticket`` still has the old one."""
     decided: list[Decision] = []
     if event.was_state is not None:
         decided += _leaving(event, state)

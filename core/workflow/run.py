@@ -40,7 +40,7 @@ PRIORITIES: Final = ("low", "medium", "high", "urgent")
 def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
     """Walk over delays, branches and skipped actions to the next action that does something.
 
-    A delay counts from the instant at which the run became due, however late it is executed.
+    A delay counts from the instant at which the run became due, even if the run is executed later.
     """
     run, workflow = event.enrolment, event.workflow
     entered = min(run.due_at, now) if run.due_at is not None else now
@@ -185,7 +185,7 @@ def failed(event: RunFailed, now: datetime) -> list[Decision]:
 
 
 def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | None) -> RecordRun:
-    """Return the log entry of an action; its ``key`` prevents a second execution, but no retry."""
+    """Return the log entry of an action; its ``key`` allows retries but no second execution."""
     run = event.enrolment
     key = None if outcome == "RETRY" or action.steers else f"{run.id}:{action.id}"
     return RecordRun(

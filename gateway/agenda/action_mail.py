@@ -1,7 +1,7 @@
 """Prepare the mail of a workflow action before the rules decide how the action ends.
 
-Mail that cannot be made is reported as the outcome of the action, and tried again later where a
-person can mend the cause (a template, an address).
+Mail that cannot be made is reported as the outcome of the action. It is tried again later if a
+person can remove the cause (a template, an address).
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ def _prepared(mails: Sequence[Outgoing]) -> Prepared:
 def _in_a_row(earlier: Sequence[MessageRow], contact: Contact | None) -> int:
     """Count our automatic mails to a contact since a person last wrote on the thread.
 
-    Mail to others does not count, as one action may write to several people. An incoming
-    text that came more than once, apart from its numbers, is taken for a machine's.
+    Mail to others does not count, as one action may write to several people. An incoming text that
+    came more than once, even with other numbers in it, counts as written by a machine.
     """
     heard = Counter(_echo_key(row) for row in earlier if row.direction == "inbound")
     found = 0

@@ -54,7 +54,7 @@ def _mail(composer: AutomaticMail, user: User, notices: Sequence[Notice]) -> Out
             first.ticket, to, words, f"notice:{first.id}", user=user, what="notification"
         )
     except Rejected as error:  # the other users still get their mail
-        _log.warning("user cannot be told", user=user.id, reason=error.message)
+        _log.warning("user cannot be notified", user=user.id, reason=error.message)
         return None
 
 

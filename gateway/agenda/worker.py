@@ -44,7 +44,7 @@ _log = log.logger("agenda")
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One piece of work done, as ``agenda run`` prints it."""
+    """A finished piece of work, as ``agenda run`` prints it."""
 
     what: str
     ticket: int | None
@@ -52,7 +52,7 @@ class Ran:
 
 
 class Agenda:
-    """The agenda of one process.
+    """Does what is due: runs, scheduled mail, reports of failed mail, notifications.
 
     ``log_days``: how long entries of the action log are kept, 0 = for ever. ``woken`` is called
     when there is new mail in the outbox. ``files_of`` returns the attachments of a received mail.
@@ -87,7 +87,7 @@ class Agenda:
                     continue
                 pause = await self._pause()
             except Unavailable as error:
-                _log.warning("agenda put off", reason=error.message)
+                _log.warning("agenda paused", reason=error.message)
                 pause = RETRY_SECONDS
             await wake.wait_or_stop(stop, "agenda", pause)
 
@@ -99,7 +99,7 @@ class Agenda:
         return max(0.0, min(POLL_SECONDS, (due - self.clock.now()).total_seconds()))
 
     async def next_due(self) -> datetime | None:
-        """Return when something is due next; this is in the past if something is due already."""
+        """Return when something is due next: an instant in the past if something is due already."""
         queues = (workflows.next_due, drafts.next_due, notices.next_due)
         async with self.database.read() as connection:
             found = [await ask(connection) for ask in queues]
@@ -129,7 +129,7 @@ class Agenda:
 
     @asynccontextmanager
     async def _acting(self, actor: str) -> AsyncIterator[AgendaTransaction]:
-        """Open a transaction, written at its end as a whole or not at all."""
+        """Open a transaction; at its end everything is written, or on an error nothing."""
         async with self.database.write(ordered=True) as connection:
             now = self.clock.now()
             unit = await UnitOfWork.open(connection, now)
@@ -145,7 +145,7 @@ class Agenda:
         return [Ran("scheduled mail", each.ticket, await self._send_draft(each)) for each in due]
 
     async def _send_draft(self, draft: drafts.DueDraft) -> str:
-        """Queue a scheduled mail; return "queued" or the reason why this failed.
+        """Queue a scheduled mail; return "queued", or why it could not be queued.
 
         An unforeseen error fails the mail as well, or it would stay due for ever.
         """
@@ -214,7 +214,7 @@ class Agenda:
         return [Ran("action", ticket, detail) for ticket, detail in done]
 
     async def _retry_or_fail_run(self, enrolment: int, error: Exception) -> Ran:
-        """Put off a run that failed unexpectedly, or end it after the last retry."""
+        """Plan a retry of a run that failed unexpectedly, or end the run after the last retry."""
         why = f"internal error ({type(error).__name__}), see the log"
         async with self._acting("workflow") as act:
             tickets = dict(await workflows.due(act.unit.connection, act.now, MOST_DUE))
@@ -264,7 +264,7 @@ class Agenda:
 
 
 def _by_ticket(unit: UnitOfWork, found: Collection[Delivered]) -> dict[int | None, list[Delivered]]:
-    """Group deliveries by ticket number, following merges; those on no ticket have the key None."""
+    """Return the deliveries by ticket number, following merges; without a ticket, under None."""
     grouped: dict[int | None, list[Delivered]] = {}
     for each in found:
         ticket = unit.live_ticket(each.ticket)

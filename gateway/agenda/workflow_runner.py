@@ -1,6 +1,6 @@
 """Execute workflow runs, action after action, until each waits or ends (behaviour.md 3.3).
 
-Works inside the transaction of its caller. Every action sees the ticket as the previous action
+The work is part of the caller's transaction. Every action sees the ticket as the previous action
 left it. Mail of this transaction is written before the same ticket sends more, because the limits
 on automatic mail count all earlier mail.
 """
@@ -31,8 +31,8 @@ MOST_STEPS: Final = 200  # of one run in one transaction; a longer run goes on i
 class WorkflowRunner:
     """Executes the runs of one transaction.
 
-    ``done``: ids of the actions executed before, by enrolment. ``records`` and ``mails`` collect
-    the log entries and mails of this transaction.
+    ``done``: enrolment id to the ids of the actions that it executed before. ``records`` and
+    ``mails`` collect the log entries and mails of this transaction.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class WorkflowRunner:
         return await self.action_mail.prepare(ticket, run, action)
 
     def _note(self, run: Enrolment, decided: Sequence[Decision]) -> list[RecordRun]:
-        """Remember the log entries and mails among the decisions; return the log entries."""
+        """Remember the log entries and mails that were decided; return the log entries."""
         records = [each for each in decided if isinstance(each, RecordRun)]
         self.records += records
         if mails := [each.mail for each in decided if isinstance(each, QueueMail)]:

@@ -43,7 +43,7 @@ class Applier:
         return self.context.opened
 
     def perform(self, decided: Iterable[d.Decision], mail: MailContext | None = None) -> None:
-        """Change the unit of work by decisions, in order; ``mail`` is the mail they are about."""
+        """Perform decisions on the unit of work, in order; ``mail`` is the mail they concern."""
         for decision in decided:
             _perform(self.context, decision, mail)
             if mail is not None and not isinstance(decision, d.Finish):

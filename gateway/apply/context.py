@@ -48,7 +48,7 @@ def required(mail: MailContext | None) -> MailContext:
 
 
 def address_of(address: Address) -> dict[str, str | None]:
-    """Return an address in the form in which the head of a stored message holds it."""
+    """Return an address as it is stored with a message."""
     return {"name": address.name, "address": address.address}
 
 
@@ -66,7 +66,7 @@ class ApplyContext:
     # ---- looking up
 
     def number(self, ticket: int, mail: MailContext | None = None) -> int:
-        """Return the number; NEW is the mail's ticket, or without a mail the ticket opened last."""
+        """Return the number; NEW is the mail's ticket or, without a mail, the one opened last."""
         if ticket != NEW:
             return ticket
         number = mail.ticket if mail is not None else self.opened
@@ -79,7 +79,7 @@ class ApplyContext:
         return self.unit.tickets[self.number(number, mail)]
 
     def followed(self, thread: int) -> Thread:
-        """Return the thread that this one was joined into, even in this batch, or else this one."""
+        """Return the thread that this thread was joined into (even in this batch), else itself."""
         found = self.unit.follow(thread)
         return found if found is not None else self.unit.threads[thread]
 

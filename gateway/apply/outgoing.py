@@ -138,7 +138,7 @@ def _thread_of(context: ApplyContext, ticket: int | None, mail: Outgoing) -> Thr
 
 
 def relay(context: ApplyContext, decision: o.Relay, mail: MailContext | None) -> None:
-    """Queue an agent's answer as a reply to the requester, due at once (E19).
+    """Queue an agent's answer by mail as a reply to the requester, due at once (E19).
 
     The agenda builds the mail, as it does for scheduled ones.
     """

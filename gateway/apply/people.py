@@ -1,4 +1,4 @@
-"""Give people a part in threads and tickets, and mark contacts (behaviour.md section 5)."""
+"""Set the roles of people on threads and tickets, and mark contacts (behaviour.md section 5)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sender_of(context: ApplyContext, mail: MailContext) -> Contact | None:
 def add_participants(
     context: ApplyContext, decision: d.AddParticipants, mail: MailContext | None
 ) -> None:
-    """Give the sender and the other external addresses of a mail a part in its thread."""
+    """Make the sender and the other external addresses of a mail participants of its thread."""
     thread = context.thread_id(decision.thread, mail)
     if decision.sender_role and (contact := sender_of(context, required(mail))):
         context.unit.set_participant(thread, contact.id, decision.sender_role)

@@ -74,7 +74,7 @@ def cancel(context: ApplyContext, decision: o.CancelRuns) -> None:
 
 
 def wake(context: ApplyContext, decision: o.WakeRuns, mail: MailContext | None) -> None:
-    """Continue each run that waits for the event, or whose next step is a delay until the event."""
+    """Continue each run that waits for the event, or whose next action is a delay until it."""
     ticket, event = context.number(decision.ticket, mail), decision.event
     for run in list(context.unit.enrolments.get(ticket, ())):
         if run.state == "ACTIVE" and run.wait_for == event:
@@ -84,7 +84,7 @@ def wake(context: ApplyContext, decision: o.WakeRuns, mail: MailContext | None) 
 
 
 def _pass_delay(context: ApplyContext, run: Enrolment, event: Awaited) -> None:
-    """If the next step of a run is a delay until this event, let the run skip the delay."""
+    """If the next action of a run is a delay until this event, let the run skip the delay."""
     workflows = context.unit.desk.workflows.values()
     workflow = next((each for each in workflows if each.id == run.workflow_id), None)
     delay = reached(workflow.graph, run, event, context.now) if workflow is not None else None

@@ -76,7 +76,7 @@ def set_fields(context: ApplyContext, decision: d.SetFields) -> None:
 
 
 def _record_trash(context: ApplyContext, number: int, cause: Cause, *, restored: bool) -> None:
-    """Record that a ticket was deleted or restored; replies reach a restored ticket again."""
+    """Record that a ticket was deleted or restored; if restored, its threads get replies again."""
     # replies that went on with another ticket in the meantime stay there (E38)
     for thread in context.unit.threads_of(number) if restored else ():
         if thread.redirect_to is not None:
@@ -135,7 +135,7 @@ def record_reply(context: ApplyContext, decision: ReplyRecorded) -> None:
 
 
 def tell_deliveries(context: ApplyContext, decision: TellDeliveries) -> None:
-    """Record what a person did about mail; clear the flag ``delivery_failed`` if ``settled``."""
+    """Record that a person cancelled or retried mail; if ``settled``, clear ``delivery_failed``."""
     number = decision.ticket
     if decision.settled:
         flags = context.unit.tickets[number].flags

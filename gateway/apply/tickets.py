@@ -141,16 +141,17 @@ def _return_threads(context: ApplyContext, decision: d.UnmergeTicket) -> None:
 
 
 def rename(context: ApplyContext, decision: d.RenameTicket, mail: MailContext | None) -> None:
-    """Note that a ticket may need another name; :func:`name_tickets` sets it once a batch."""
+    """Note that a ticket may need another name; :func:`name_tickets` sets it once per batch."""
     number = context.number(decision.ticket, mail)
     context.renames[number] = context.thread_id(decision.thread, mail)
 
 
 async def name_tickets(context: ApplyContext) -> None:
-    """Give noted tickets the sender (as requester) and subject of the message that names them (5).
+    """Name noted tickets after the head of their conversation: its sender and subject (5).
 
-    Runs one query for the whole batch. Messages of the batch are not in the database yet, and
-    messages of joined threads move only when the unit is flushed.
+    Runs one query for the whole batch. Messages of the batch itself are added, since they are not
+    in the database yet. Messages of joined threads are looked up on their old threads, since they
+    move only when the unit is flushed.
     """
     unit, wanted = context.unit, _threads_that_name(context)
     sources: dict[int, set[int]] = {}
@@ -172,7 +173,7 @@ async def name_tickets(context: ApplyContext) -> None:
 
 
 def _threads_that_name(context: ApplyContext) -> dict[int, int]:
-    """Return the thread to name each noted ticket after; leaves out tickets that a person named."""
+    """Return, for each noted ticket that no person named, the thread to name the ticket after."""
     return {
         number: found.id
         for number, thread in context.renames.items()
@@ -182,7 +183,7 @@ def _threads_that_name(context: ApplyContext) -> dict[int, int]:
 
 
 def _only_origin(context: ApplyContext, number: int, thread: int) -> Thread | None:
-    """Return the thread if it is the ticket's only origin, as no other thread may name it."""
+    """Return the thread if it is the ticket's only origin; otherwise nothing names the ticket."""
     found = context.unit.follow(thread)
     threads_of = context.unit.threads_of(number)
     origins = {each.id for each in threads_of if each.origin and each.redirect_to is None}

@@ -1,6 +1,6 @@
 """Write automatic mail: templates to contacts, and notifications to users and our own addresses.
 
-Its headers tell other machines not to answer. Raises
+Its headers ask other machines not to answer. Raises
 :class:`gateway.compose.templates.TemplateError` if a template cannot be rendered, and Invalid if an
 address cannot be written in a header.
 """
@@ -93,7 +93,7 @@ class AutomaticMail:
         )
 
     def _notice(self, number: int, to: Address, words: Words, user: User | None) -> MimeMail:
-        """Return a notification, not yet encoded, that belongs to no thread."""
+        """Return a notification that belongs to no thread, as a mail still to be encoded."""
         writer, channel = self.writer, self.writer.channel_of(None)
         sender = writer.identity.from_address or channel.address
         if user is not None:
@@ -119,7 +119,7 @@ class AutomaticMail:
     def tokens(
         self, ticket: Ticket, route: Route | None, contact: Contact | None
     ) -> dict[str, dict[str, Any]]:
-        """Return the values of all tokens of templates, by group of tokens (behaviour.md 3.3)."""
+        """Return the values of all template tokens: group to token to value (behaviour.md 3.3)."""
         writer, desk = self.writer, self.unit.desk
         if route is not None:
             channel, heard = route.channel, writer.last_heard(route)

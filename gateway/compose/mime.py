@@ -55,7 +55,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class MimeMail:
-    """A mail not yet encoded; Message-IDs have no angle brackets, ``date`` has a time zone.
+    """A mail before it is encoded; Message-IDs have no angle brackets, ``date`` has a time zone.
 
     ``original`` is a mail that is attached whole, to forward it. ``automatic`` is the value of
     Auto-Submitted (RFC 3834), empty for mail by people. ``loop_mark`` is the address of the
@@ -167,7 +167,7 @@ def _unstructured(text: str) -> list[str]:
 
 
 def _phrase(name: str) -> list[str]:
-    """Return a display name (RFC 5322 3.2.5): plain words, a quoted string, or encoded words."""
+    """Return a display name (RFC 5322 3.2.5) as plain words, quoted string, or encoded words."""
     name = name.strip()
     if not name:
         return []
@@ -239,7 +239,7 @@ def _multipart(kind: str, boundary: str, parts: list[_Part]) -> _Part:
 
 
 def _text(kind: str, text: str) -> _Part:
-    """Return a text part as quoted-printable or, if shorter, as base64 (RFC 2045 6.7, 6.8)."""
+    """Return a text part as quoted-printable, or base64 if that is shorter (RFC 2045 6.7, 6.8)."""
     lines = text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
     data = (lines.removesuffix("\n") + "\n").encode("utf-8", "replace")
     printable = binascii.b2a_qp(data)
@@ -263,7 +263,7 @@ def _base64(data: bytes) -> bytes:
 
 
 def _disposition(filename: str) -> bytes:
-    """Return Content-Disposition (RFC 2183) with the file name, if needed encoded by RFC 2231."""
+    """Return Content-Disposition (RFC 2183) with the file name, encoded by RFC 2231 if needed."""
     filename = filename if filename.strip() else "attachment"
     if len(filename) <= _MAX_PLAIN_FILENAME and _PLAIN_FILENAME.fullmatch(filename):
         return f'Content-Disposition: attachment;\r\n filename="{filename}"'.encode()

@@ -1,8 +1,8 @@
 """Choose the channel and thread of outgoing mail, and write the headers that lead answers back.
 
 Serves mail of users and automatic mail. A route is the channel and the thread of an outgoing mail.
-The writer adds the Message-ID, the references and the signed reply address by which an answer is
-put on the same ticket.
+The writer adds the Message-ID, the references and the signed reply address. By these, an answer
+finds the ticket.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Route:
 
 
 class MailWriter:
-    """Finds the route of a mail and writes its headers, at the instant ``now``."""
+    """Finds the route of a mail and writes its headers, dated ``now``."""
 
     def __init__(self, unit: UnitOfWork, identity: MailIdentity, now: datetime) -> None:
         self.unit = unit
@@ -104,14 +104,14 @@ class MailWriter:
         )
 
     async def route(self, thread: Thread, *, fresh: bool = False) -> Route:
-        """Return a mail's route on a thread, with the thread's newest mails unless ``fresh``."""
+        """Return a mail's route on a thread, listing the thread's newest mails unless ``fresh``."""
         earlier: Sequence[MessageRow] = ()
         if not fresh:
             earlier = await threads.newest(self.unit.connection, thread.id, EARLIER_MAILS)
         return Route(self.channel_of(thread), thread, fresh, earlier)
 
     def last_heard(self, route: Route) -> MessageRow | None:
-        """Return the newest mail of the route from a contact who is no stranger on its thread."""
+        """Return the newest mail of the route from a contact, but none from a stranger."""
         roles = self.unit.participants.get(route.thread.id, {})
         for row in reversed(route.earlier):
             heard = row.direction == "inbound" and row.sender_role == "contact"
@@ -171,7 +171,7 @@ class MailWriter:
 def outgoing_of(
     mail: MimeMail, kind: Literal["human", "forward", "auto_generated"], route: Route | None = None
 ) -> Outgoing:
-    """Return the encoded mail with its envelope recipients; without a route it is on no thread."""
+    """Return the encoded mail and its envelope recipients; without a route it is on no thread."""
     people = (*mail.to, *mail.cc)
     parents = (*((mail.in_reply_to,) if mail.in_reply_to else ()), *reversed(mail.references))
     return Outgoing(

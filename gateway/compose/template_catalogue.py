@@ -1,7 +1,7 @@
-"""All templates of an installation: the stored ones, and the built-in ones that nobody edited.
+"""All templates of an installation: the stored ones, and those built in that nobody edited.
 
-A built-in template is stored only when somebody edits it, language by language, so everybody else
-gets the better wording of a newer release (docs/adr/0014).
+A built-in template is stored only when somebody edits it, language by language. So all others get
+the better wording of a newer release (docs/adr/0014).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gateway.store.tickets.unit_of_work import Connection
 
 
 async def load(connection: Connection) -> dict[str, StoredTemplate]:
-    """Return every template by case-folded name; a built-in one that nobody edited has id 0."""
+    """Return case-folded name to template; those built in that nobody edited have the id 0."""
     found = await templates.load(connection)
     for name, languages in BUILT_IN.items():
         builtin = {

@@ -1,9 +1,9 @@
 """Check and render mail templates; the only module that imports jinja2.
 
 Administrators write templates, but strangers write the values of tokens. So a template may hold
-tokens, ``if``, comments and a few filters; everything else is refused while its syntax tree is
-walked. Each token becomes a variable that holds plain text, so no attribute, item or call is left
-when the template is rendered. A token without a value is never an error.
+tokens, ``if``, comments and a few filters; anything else in its syntax tree is refused. Each token
+becomes a variable that holds plain text, so no attribute, item or call is left when the template is
+rendered. A token without a value is never an error.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _flattened(
 
 
 def _is_allowed(node: nodes.Node) -> bool:
-    """Tell whether a template may hold this node; does not check the node's children."""
+    """Tell whether a template may hold this syntax node; the node's children are not checked."""
     match node:
         case nodes.Filter():
             return node.name in _FILTERS and node.dyn_args is None and node.dyn_kwargs is None
@@ -175,7 +175,7 @@ def _not_allowed(node: nodes.Node) -> str:
 
 @lru_cache(512)
 def _compiled(source: str, html: bool) -> tuple[jinja2.Template, tuple[tuple[str, str], ...]]:
-    """Return the compiled part of a template, and its tokens with their variables."""
+    """Compile a part of a template; return it and its tokens, each with its variable."""
     if len(source) > MAX_OCTETS:
         raise _PartError(None, f"longer than {MAX_OCTETS} characters")
     environment = _HTML if html else _PLAIN
@@ -254,10 +254,10 @@ def check(template: Template) -> tuple[str, ...]:
 def render(template: Template, tokens: Mapping[str, object]) -> Rendered:
     """Return a template filled in with ``tokens``, such as ``{"ticket": {"tag": ...}, ...}``.
 
-    Values are inserted as text, escaped in the HTML part. Instead of a missing, None or empty value
-    the argument of a ``default`` filter is inserted, or nothing. The subject becomes one line of at
-    most 500 characters. Raises :class:`TemplateError` for a template that :func:`check` refuses,
-    and if a rendered part is longer than 256 KiB.
+    Values are inserted as text, escaped in the HTML part. Where a value is missing, None or empty,
+    the argument of a ``default`` filter is inserted, or else nothing. The subject becomes one line
+    of at most 500 characters. Raises :class:`TemplateError` for a template that :func:`check`
+    refuses, and if a rendered part is longer than 256 KiB.
     """
     unknown: set[str] = set()
     made: list[str] = []

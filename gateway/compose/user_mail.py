@@ -144,7 +144,7 @@ class UserMail:
         raise Invalid(reason, "to")
 
     def _quotation(self, row: MessageRow) -> tuple[str, datetime, tzinfo, str]:
-        """Return the text, date, time zone and author with which a mail is quoted."""
+        """Return what a quotation of a mail shows: its text, date, time zone and author."""
         sender = row.head["from"] or {}
         author = sender.get("name") or sender.get("address") or "somebody"
         date = row.date or row.created_at
@@ -202,7 +202,7 @@ def _attachment_row(file: File, part: int) -> dict[str, Any]:
 
 
 def forwarded_text(row: MessageRow) -> str:
-    """Return the text of a mail below the header block that marks a forward."""
+    """Return a mail's text with a header block above it, which marks it as forwarded."""
     sender = row.head["from"] or {}
     to = ", ".join(each["address"] or each["name"] or "" for each in row.head["to"])
     date = f"Date: {row.date.isoformat()}\n" if row.date is not None else ""

@@ -1,4 +1,4 @@
-"""Build the parts of an installation from its settings, for the daemon and the command line.
+"""Build the parts of the program from its settings, for the daemon and the command line.
 
 Parts and their libraries are loaded when first used, so that simple commands start quickly.
 """
@@ -51,14 +51,14 @@ MAX_PROCESSES: Final = 4  # for reading mail, where [workers] processes is 0 (in
 
 
 def _nothing() -> None:
-    """Do nothing; the default of callbacks."""
+    """Do nothing; this is the default for callbacks."""
 
 
 @asynccontextmanager
 async def open_installation(
     settings: Settings, environ: Mapping[str, str], start_log: Callable[[], None] = _nothing
 ) -> AsyncIterator[Installation]:
-    """Open clock and database, create a missing SQLite database, and close all parts at the end.
+    """Open clock and database (a missing SQLite database is created); close all parts at the end.
 
     Raises the errors of :meth:`gateway.store.engine.Database.open`.
     """
@@ -89,7 +89,7 @@ class Installation:
 
     @cached_property
     def zone(self) -> ZoneInfo:
-        """The account's time zone, which decides when a day begins (behaviour.md C19)."""
+        """The account's time zone; it decides at which instant a date begins (behaviour.md C19)."""
         return ZoneInfo(self.settings.account.time_zone)
 
     @cached_property
@@ -203,7 +203,7 @@ class Installation:
         )
 
     async def _files_of(self, mail_id: int) -> tuple[File, ...]:
-        """Return the attachments of a mail; if no process to read mail is running, start one."""
+        """Return the attachments of a mail; if no reading process runs yet, start one."""
         from gateway.intake.attachments import files_of
 
         return await files_of(await self.register(), await self.sandbox(1), mail_id)
@@ -282,7 +282,7 @@ class Installation:
     def _acting(self, desk: type[D], actor: str | None, database: Database | None = None) -> D:
         """Return a desk for a user, or for the built-in administrator.
 
-        ``database`` replaces the installation's own where an act is only rehearsed.
+        ``database`` is used in place of the installation's own, to try an act out and undo it.
         """
         from gateway.desk.transaction import actor_named
 
@@ -317,7 +317,7 @@ class Installation:
         return self._acting(PeopleDesk, actor)
 
     def erasure(self, actor: str | None = None, *, database: Database | None = None) -> ErasureDesk:
-        """Return the desk for the erasure of people."""
+        """Return the desk for erasing people."""
         from gateway.desk.erasure import ErasureDesk
 
         return self._acting(ErasureDesk, actor, database)

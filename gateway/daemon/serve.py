@@ -45,7 +45,7 @@ _log = log.logger("daemon")
 
 
 def chosen(roles: Sequence[str]) -> frozenset[str]:
-    """Return the roles that a command line names; UsageError for an unknown one."""
+    """Return the roles that a command line names; UsageError for an unknown role."""
     wanted = {word for each in roles for word in each.split(",")}
     if unknown := wanted - ROLES - {"all"}:
         known = ", ".join(sorted(ROLES))
@@ -87,7 +87,7 @@ async def serve(
 
 
 def _freeze_startup_objects() -> None:
-    """Exclude objects loaded so far from garbage collection, and collect others less often."""
+    """Exempt the objects loaded so far from garbage collection, and collect others less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -144,7 +144,7 @@ class Daemon:
 
     async def _ingress(self) -> list[Service]:
         if left := remove_leftovers(self.parts.settings.blobs.url):
-            _log.info("removed what a crash left unfinished", files=left)
+            _log.info("removed leftovers of a crash", files=left)
         directory = ChannelDirectory(self.parts.database)
         await directory.refresh()
         accept = await self.parts.acceptor(wake=lambda: self.wake.notify("mail"))
@@ -159,7 +159,9 @@ class Daemon:
         for each in given:
             if await directory.lookup(each.channel) != "ours":
                 channel = log.address(each.channel)
-                _log.warning("mailbox of no channel", mailbox=each.log_name, channel=channel)
+                _log.warning(
+                    "mailbox belongs to no channel", mailbox=each.log_name, channel=channel
+                )
         database, clock, tokens = self.parts.database, self.parts.clock, self.parts.tokens
         services: list[Service] = [Watcher(given, accept, Mailboxes(database), tokens, clock)]
         if any(each.sent_folder for each in given):
@@ -214,7 +216,7 @@ class Daemon:
 
 
 async def _bound(starting: Awaitable[None], where: str) -> None:
-    """Await the opening of a socket; Unavailable where its address cannot be bound."""
+    """Await the opening of a socket; raises Unavailable if its address cannot be bound."""
     try:
         await starting
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Queue workers, listeners, and wake-ups from other daemons, as services for the supervisor."""
+"""Turn queue workers, listeners, and the receiver of wake-ups into services for the supervisor."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class WakeService:
     pause: float = RECONNECT_SECONDS
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Wake the workers of this process at each wake-up of another daemon, until ``stop``."""
+        """Wake this process's workers whenever another daemon sends a wake-up, until ``stop``."""
         while not stop.is_set():
             try:
                 await self._listen(stop)

@@ -21,7 +21,7 @@ from gateway.web.metrics import Figure
 
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
-    """The state of the database, of waiting mail and of mailboxes, read anew at each call."""
+    """The state of the database, of waiting mail and of mailboxes; each call reads it anew."""
 
     settings: Settings
     clock: Clock

@@ -43,7 +43,7 @@ class Service(Protocol):
 
 
 class Supervisor:
-    """Runs services until ``stop`` is set, then lets them drain for ``drain`` seconds.
+    """Runs services until ``stop`` is set, then gives them ``drain`` seconds to finish.
 
     ``notify`` tells systemd that the daemon is alive or stopping.
     ``first_pause`` is the wait in seconds before the first restart; it doubles with each failure
@@ -88,7 +88,7 @@ class Supervisor:
             )
 
     async def _keep_up(self, service: Service) -> None:
-        """Run a service and restart it after each failure, until ``stop`` or too many failures."""
+        """Run a service, restarting it after each failure, until ``stop`` or too many failures."""
         loop = asyncio.get_running_loop()
         failures: deque[float] = deque(maxlen=MAX_FAILURES)
         while not self._stop.is_set():
@@ -112,7 +112,7 @@ class Supervisor:
     async def _cut_off(self, late: set[asyncio.Task[None]]) -> None:
         """Cancel the services that did not end in time."""
         for task in late:
-            _log.error("service did not drain", service=task.get_name(), seconds=self._drain)
+            _log.error("service did not stop in time", service=task.get_name(), seconds=self._drain)
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 

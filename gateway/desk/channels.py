@@ -16,7 +16,7 @@ from gateway.validation import refuse_unnamed
 
 
 class ChannelChanges(TypedDict, total=False):
-    """New settings of a channel, names as typed; ``allow`` and ``deny`` replace the whole lists."""
+    """New settings of a channel, names as typed; ``allow`` and ``deny`` replace the old lists."""
 
     name: str
     tickets: bool
@@ -63,7 +63,7 @@ class ChannelDesk(Actor):
 def _looked_up(
     act: Transaction, channel: Channel, changes: ChannelChanges
 ) -> tuple[Pipeline | None, dict[str, Any]]:
-    """Return the pipeline to set or None, and the changes with ids instead of status names."""
+    """Return the pipeline to set (None: no change), and the changes with ids for status names."""
     values: dict[str, Any] = dict(changes)
     names = {each: values.pop(each, None) for each in ("pipeline", "status", "outbound_status")}
     for rules in ("allow", "deny"):

@@ -183,7 +183,7 @@ class CorrespondenceDesk(Actor):
         return composer.answer(ticket, route, request, self._author(act))
 
     def _send(self, act: Transaction, ticket: Ticket, made: Outgoing, status: int | None) -> None:
-        """Queue a mail and move the ticket to ``status``, or for None as trigger A says."""
+        """Queue a mail and move the ticket to ``status``; if that is None, trigger A decides."""
         pipeline = act.unit.desk.pipelines[ticket.pipeline_id]
         if status is not None:
             asked = MoveAsked(ticket, pipeline, status, act.cause, person=True)
@@ -245,7 +245,7 @@ class CorrespondenceDesk(Actor):
         }
 
     async def _original(self, number: int, message: int | None) -> bytes | None:
-        """Return the raw mail to forward; as it may be large, do not call this in a transaction."""
+        """Return the raw mail to forward; call this outside transactions, since it may be large."""
         async with self.database.read() as connection:
             mail_id = await drafts.mail_of(connection, number, message)
         if mail_id is None or self.raw_of is None:
@@ -254,7 +254,7 @@ class CorrespondenceDesk(Actor):
         return reply_tokens.unmarked(raw).encode("latin-1")
 
     async def _relayed_files(self, due: drafts.DueDraft) -> tuple[File, ...]:
-        """Return the attachments of a relayed answer; do not call this in a transaction."""
+        """Return the attachments of a relayed answer; call this outside transactions."""
         if due.files_of is None:
             return ()
         if self.files_of is None:

@@ -1,4 +1,4 @@
-"""Erase a person: the person's conversations and mail, and the address everywhere else."""
+"""Erase a person: conversations, mail, and every other place where the address stands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.store.tickets import contacts
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """The counts of removed data, the deleted ``tickets``, and ``shared`` ones cleared in part."""
+    """The counts of removed data, the deleted ``tickets``, and ``shared`` ones erased in part."""
 
     removed: Removed
     tickets: tuple[int, ...]
@@ -39,14 +39,15 @@ class Swept:
 
 
 class ErasureDesk(Actor):
-    """Erase people for good."""
+    """Erases all data of a person; this cannot be undone."""
 
     async def erase_contact(self, address: str, blobs: Blobs) -> Erasure:
         """Erase a person from the database; call :meth:`sweep` next, to clear blobs and free space.
 
         Deletes the person's own conversations, the person's messages in other conversations, and
-        the address everywhere else. Raises Refused for the address of a user or channel and while
-        held mail names the person; Unavailable while mail naming the person waits for the intake.
+        the address everywhere else. Raises Refused for the address of a user or channel, or if held
+        mail names the person. Raises Unavailable if mail that names the person waits for the
+        intake.
         """
         await self.check(Right.ERASE_PEOPLE)
         person = Likeness(address)

@@ -18,7 +18,7 @@ class HeldMailDesk(Actor):
         await self._set(mail_id, "pending", None, ("held", "ignored", "quarantined"))
 
     async def release(self, mail_id: int) -> None:
-        """Queue a quarantined mail as if it arrived now; the verdict on it no longer counts."""
+        """Queue a quarantined mail as if it arrived now; the verdict on its sender is ignored."""
         await self._set(mail_id, "pending", None, ("quarantined",), released=True)
 
     async def discard(self, mail_id: int) -> None:

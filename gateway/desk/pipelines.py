@@ -121,7 +121,7 @@ class PipelineDesk(Actor):
             return await pipelines.named(act.connection, pipeline)
 
     async def flip_status(self, pipeline: str, name: str, state: StatusState) -> tuple[Status, int]:
-        """Make a status open or closed; return the status and the number of its tickets.
+        """Turn an open status into a closed one or back; return it and the number of its tickets.
 
         These tickets keep their close dates (C10); the number is 0 if the state did not change.
         """
@@ -133,7 +133,7 @@ class PipelineDesk(Actor):
             return replace(status, state=state), inside if state != status.state else 0
 
     async def delete_status(self, pipeline: str, name: str, move_to: str | None = None) -> Deleted:
-        """Delete a status; first move its tickets and references to ``move_to``, unless None (P04).
+        """Delete a status; if ``move_to`` is given, first move tickets and references there (P04).
 
         The tickets move by the rules of the close date, and no status workflow runs (P05).
         """
@@ -205,9 +205,9 @@ async def _wanted(act: Transaction, found: Pipeline, plan: PipelinePlan) -> list
 async def _empty(
     act: Transaction, pipeline: Pipeline, status: Status, move_to: str
 ) -> tuple[int, ...]:
-    """Move all tickets and references of a status to ``move_to``; return the visible tickets.
+    """Move all tickets and references of a status to ``move_to``; return the tickets users see.
 
-    Tickets that are trashed or merged move too, but are not visible.
+    Tickets in the trash and merged tickets move too, but users do not see them.
     """
     target = status_of(pipeline, move_to)
     enforce(structure.refuse_replacement(status, target))
@@ -235,7 +235,7 @@ async def _delete(act: Transaction, pipeline: Pipeline, status: Status) -> None:
 
 
 async def _retire(act: Transaction, status: Status) -> None:
-    """Delete the workflow of a status, if it has one."""
+    """Delete the workflow of a status, if the status has one."""
     workflow = act.unit.desk.workflows.get(status.id)
     if workflow is not None:
         await retire(act, workflow)

@@ -49,7 +49,7 @@ class ActResult:
 
 @dataclass(frozen=True, slots=True)
 class NewTicket:
-    """A ticket to open, from ``thread`` unless None; names are as typed, None means the default."""
+    """A ticket to open, from ``thread`` if given; names are as typed, None means the default."""
 
     subject: str | None = None
     requester: str | None = None
@@ -157,7 +157,7 @@ class TicketDesk(Actor):
         return ActResult((survivor.number,), act.events)
 
     async def unmerge(self, number: int) -> ActResult:
-        """Undo a merge of the last 30 days; the ticket gets its threads and notes back (P10)."""
+        """Undo a merge of the last 30 days; the ticket gets back its threads and notes (P10)."""
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.exact_ticket(number)
             into = act.unit.tickets.get(ticket.merged_into or 0)
@@ -215,7 +215,7 @@ async def _fields(act: Transaction, changes: TicketChanges) -> tuple[tuple[str, 
 
 
 async def _open_task(act: Transaction, number: int, task: int) -> str:
-    """Return the text of a task of a ticket; Conflict where it is done."""
+    """Return the text of a task of a ticket; Conflict if the task is done already."""
     tasks = {each["id"]: each for each in await workflow_history.tasks(act.connection, number)}
     if task not in tasks:
         raise NotFound(f"ticket {number} has no task {task}")
@@ -314,13 +314,13 @@ def _last_heard(rows: Iterable[MessageRow]) -> datetime | None:
 
 
 def _is_heard(row: MessageRow) -> bool:
-    """Return whether a contact or stranger wrote this message, and not a machine."""
+    """Return whether a contact or stranger, and no machine, wrote this message."""
     outside = row.direction == "inbound" and row.sender_role in ("contact", "stranger")
     return outside and row.kind in ("human", "forward")
 
 
 async def _load_contact(act: Transaction, contact_id: int) -> Contact | None:
-    """Load a contact into the unit of work and return it; None where it is gone."""
+    """Load a contact into the unit of work and return it; None if there is no such contact."""
     for contact in await contacts.load(act.unit.connection, ids=[contact_id]):
         act.unit.put_contact(contact)
     return act.unit.contacts.get(contact_id)
@@ -329,7 +329,7 @@ async def _load_contact(act: Transaction, contact_id: int) -> Contact | None:
 def _split(
     act: Transaction, ticket: Ticket, messages: Iterable[MessageRow], chosen: tuple[int, ...]
 ) -> SplitAsked:
-    """Return the request to split; the first chosen mail gives the subject and the requester."""
+    """Return the event that asks to split; the first chosen mail gives subject and requester."""
     held = {row.id: row for row in messages if row.direction != "note"}
     unit, rows = act.unit, [held[each] for each in sorted(chosen) if each in held]
     inbound = (row.sender_id for row in rows if row.direction == "inbound")

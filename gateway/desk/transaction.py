@@ -47,7 +47,7 @@ def actor_named(given: str | None) -> str:
 
 
 def state_of(unit: UnitOfWork, zone: tzinfo) -> State:
-    """Return what the rules see of a unit of work; it follows later changes of that unit."""
+    """Return the facts of a unit of work that the rules read; later changes of it show in them."""
     desk = unit.desk
     return State(desk.pipelines, zone, desk.workflows, unit.enrolments, unit.contacts, desk.users)
 
@@ -70,7 +70,7 @@ class Transaction:
         return self.unit.connection
 
     def refresh_state(self) -> None:
-        """Let the rules see newly loaded pipelines, users and workflows."""
+        """Make newly loaded pipelines, users and workflows visible to the rules."""
         self.state = state_of(self.unit, self.state.zone)
 
     def do(self, event: Event) -> None:
@@ -100,7 +100,7 @@ class Transaction:
         return ticket
 
     async def exact_ticket(self, number: int) -> Ticket:
-        """Return the ticket of this number itself, even if it was merged or is in the trash."""
+        """Return the ticket of this very number, even if it was merged or is in the trash."""
         await self.ticket(number, trashed=True)
         return self.unit.tickets[number]
 
@@ -166,7 +166,7 @@ def enforce(found: Refusal | None) -> None:
 
 
 def pipeline_named(pipelines: Mapping[int, Pipeline], name: str) -> Pipeline | None:
-    """Return the pipeline of this name, compared without case; None where there is none."""
+    """Return the pipeline of this name, compared without case; None if there is none."""
     wanted = name.casefold()
     return next((each for each in pipelines.values() if each.name.casefold() == wanted), None)
 

@@ -35,7 +35,7 @@ async def listing(
 
 
 async def _found(connection: Connection, text: str) -> set[int]:
-    """Return the tickets with these words in a message or with this text in the subject.
+    """Return the tickets with these words in a message, or with this text in their subject.
 
     For a merged ticket, the ticket that it was merged into is found too.
     """
@@ -276,7 +276,7 @@ class _Surroundings:
         return reply_tokens.reply_address(keys[0], channels[0], row.number) if channels else None
 
     def _participants(self, row: Ticket) -> list[Json]:
-        """Return the people of a ticket, each with the strongest role on the normal threads.
+        """Return the people of a ticket, each with their strongest role on its normal threads.
 
         Nobody but the ticket's requester has the role "requester"; the others are participants.
         """
@@ -294,7 +294,7 @@ class _Surroundings:
         return [{**_person(contact), "role": role} for contact, role in people]
 
     def _own(self, row: Ticket) -> list[Thread]:
-        """Return the threads of a ticket."""
+        """Return the loaded threads that are on a ticket."""
         return self.threads.get(row.number, [])
 
 

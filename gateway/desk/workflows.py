@@ -1,7 +1,7 @@
 """Acts of users on workflows: edit, switch on or off, enrol tickets, comment (behaviour.md 3).
 
-A workflow may be edited while tickets are in it: each save is a new version, to which these tickets
-change by table 3.4 in the same transaction. All problems of a plan are reported at once.
+A workflow may be edited while tickets are in it. Each save makes a new version, and in the same
+transaction these tickets change to it by table 3.4. All problems of a plan are reported at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class WorkflowPlan:
-    """A wanted workflow; settings left out get their defaults, except ``enabled``, which stays."""
+    """A workflow to make; settings left out get their defaults, but ``enabled`` stays as it is."""
 
     pipeline: str
     status: str
@@ -98,7 +98,7 @@ class WorkflowDesk(Actor):
         *,
         enroll_existing: bool = False,
     ) -> tuple[Workflow, int, int]:
-        """Change settings; with ``enroll_existing``, enrol the tickets in the status (3.2).
+        """Change settings; with ``enroll_existing``, enrol the tickets now in the status (3.2).
 
         Returns the workflow, the number of tickets in its status, and the number enrolled.
         """
@@ -292,7 +292,7 @@ def _workflow(act: Transaction, pipeline: str, status: str) -> Workflow:
 
 
 def _refuse_problems(problems: Sequence[str]) -> None:
-    """Raise Invalid with all problems, where there are any."""
+    """Raise Invalid with all problems, if there are any."""
     if problems:
         raise Invalid("; ".join(problems))
 
@@ -309,7 +309,7 @@ async def _problems(act: Transaction, plan: WorkflowPlan) -> list[str]:
 
 
 def _status_problems(pipeline: Pipeline, plan: WorkflowPlan) -> list[str]:
-    """Return a problem if the status of a plan does not exist."""
+    """Return a problem if the status that a plan names does not exist, else none."""
     if pipeline.named(plan.status) is not None:
         return []
     return [f"pipeline {pipeline.name} has no status {plan.status!r}"]
@@ -332,7 +332,7 @@ def _finite(value: Any) -> bool:
 
 
 async def _unknown_names(act: Transaction, pipeline: Pipeline, graph: Graph) -> list[str]:
-    """Return a problem for each template, status or pipeline in the actions that does not exist."""
+    """Return a problem for each unknown template, status or pipeline that the actions name."""
     catalogue = await template_catalogue.load(act.unit.connection)
     missing = []
     for action in graph.all():

@@ -49,7 +49,7 @@ Raw = bytes | SpoolFile
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMail:
-    """A mail on its way to the spool: its bytes, their number and digest, and its envelope.
+    """A mail on its way to the spool: its bytes with their number and digest, and its envelope.
 
     ``mark`` identifies a mail of a mailbox; the spool takes only one mail with the same mark.
     """
@@ -87,7 +87,7 @@ class _PendingMail:
 
 
 class Acceptor:
-    """Accepts mail from all sources; one per process, since commits are grouped across sessions."""
+    """Accepts mail from all sources; one per process, so that all sessions share its commits."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Acceptor:
     async def accept_all(
         self, mails: Sequence[tuple[Raw, Envelope]], marks: Sequence[MailboxPosition] | None = None
     ) -> list[Receipt]:
-        """Accept several mails, with ascending ids; raise the error of the first failure.
+        """Accept several mails, with ids in the same order; raise the error of the first failure.
 
         ``marks``, one per mail, identify mails of a mailbox; for a known mark, the receipt of the
         first mail with that mark is returned.
@@ -172,7 +172,7 @@ class Acceptor:
             raise DiskFull("not enough disk space for more mail")
 
     async def drain(self) -> None:
-        """Wait until everything handed in is stored or refused."""
+        """Wait until every mail handed to ``accept`` is stored or refused."""
         while self._commit_task is not None:
             await asyncio.wait([self._commit_task])
 
@@ -213,7 +213,7 @@ class Acceptor:
                 await asyncio.to_thread(waiting.mail.raw.discard)
 
     async def _put(self, group: list[_PendingMail]) -> Exception | None:
-        """Store a group and tell its callers; return the error if nothing was stored."""
+        """Store a group of mails and tell their callers; return the error if nothing was stored."""
         try:
             ids = await self._spool.put([waiting.mail for waiting in group])
         # any error becomes the answer to the client

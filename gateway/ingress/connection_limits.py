@@ -1,4 +1,4 @@
-"""Limits of SMTP and LMTP clients: values, exempt networks, counting connections per address.
+"""Limits of SMTP and LMTP clients: their values, exempt networks, and counts per address.
 
 To add a limit: give :class:`Limits` a field; if operators may set it, add the same field to
 ``LimitSettings`` in ``config/settings.py`` (values are passed on by name) and to
@@ -94,7 +94,7 @@ def parse_host(host: str) -> IPv4Address | IPv6Address | None:
 
 @lru_cache(4096)
 def address_group(host: str) -> str:
-    """Return the group in which a peer is counted: its IPv4 address or IPv6 /64 network."""
+    """Return what connections of a peer are counted by: its IPv4 address or IPv6 /64 network."""
     address = parse_host(host)
     if isinstance(address, IPv6Address):
         return str(ip_network((address, 64), strict=False))
@@ -131,7 +131,7 @@ class Admission:
         return True
 
     def release(self, host: str) -> None:
-        """Note that an admitted connection has ended."""
+        """Subtract a connection that ended from the count of its address."""
         group = self._groups.get(address_group(host)) if host not in self.exempt else None
         if group is not None and group.open > 0:
             group.open -= 1

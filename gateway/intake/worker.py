@@ -1,11 +1,11 @@
-"""Take mail from the spool, have it read, and file it in order of receipt.
+"""Take mail from the spool, have it read, and file it on tickets in order of receipt.
 
 :meth:`Intake.serve` is the loop of the daemon, :meth:`Intake.drain` one pass for a command.
 
 There are two stages, so that reading and filing overlap: the sandbox reads the claimed mails, then
-each batch is one transaction. If a batch fails, its mails are filed one by one, so that only the
-mail that fails is put back, and held after its second failure. If the database is away, no mail
-counts as failed: the lease runs out and the mails are claimed again.
+each batch is one transaction. If a batch fails, its mails are filed one by one. Then only the mail
+that fails is put back into the spool, and held after its second failure. If the database is away,
+no mail counts as failed: the lease runs out and the mails are claimed again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ReadMails:
 
 
 class Intake:
-    """The intake of one process.
+    """Takes mails from the spool, has them read, and turns them into tickets.
 
     ``now_of`` returns the instant when a mail counts as processed: by the clock, or its Date in a
     replay. ``filed`` is called after each batch, since filing may give work to other tasks.
@@ -113,7 +113,7 @@ class Intake:
         return done
 
     async def _claim(self, ids: Collection[int] | None = None) -> list[Claimed]:
-        """Lease the mails that are due next; if ``ids`` is given, only mails with these ids."""
+        """Lease the next mails that are due; if ``ids`` is given, only mails with these ids."""
         node, now = self.database.node, self.clock.now()
         return await self.spool.claim(node, BATCH_MAILS, LEASE_SECONDS, now, ids)
 
@@ -157,7 +157,7 @@ class Intake:
         try:
             return await self._transaction(batch)
         except Unavailable as error:
-            _log.warning("filing put off", reason=error.message, mails=len(batch.mails))
+            _log.warning("filing paused", reason=error.message, mails=len(batch.mails))
             with contextlib.suppress(Unavailable):  # then the leases run out
                 await self.spool.put_off([mail.id for mail in batch.mails])
             await asyncio.sleep(RETRY_SECONDS)
@@ -207,7 +207,7 @@ def _is_null(sender: str | None) -> bool | None:
 
 
 def _message_of(mail: Claimed, result: Message | ReadFailure) -> Message:
-    """Return the message of a mail, made from its headers if it could not be read."""
+    """Return the message of a mail; if the mail could not be read, make it from the headers."""
     if isinstance(result, Message):
         return result
     maillog.unreadable(mail_id=mail.id, reason=result.reason)

@@ -32,7 +32,7 @@ Verdict = Literal["pass", "fail", "none"]
 
 
 def read_results(values: Sequence[str]) -> tuple[AuthenticationResults, ...]:
-    """Return the results in these unfolded fields, topmost first, and skip unreadable fields."""
+    """Return the results in these unfolded fields, topmost first; unreadable fields are skipped."""
     found = (_read(value[:_MAX_FIELD_CHARS]) for value in values[:_MAX_FIELDS])
     return tuple(each for each in found if each is not None)
 
@@ -76,7 +76,7 @@ _DELIMITERS: Final = re.compile(r'[()";\\]')
 
 
 def _split_at_semicolons(value: str) -> list[tuple[str, str]]:
-    """Split a field at semicolons outside comments and quotes into pairs: text and comments."""
+    """Split at semicolons outside comments and quotes; return (text, comments) of each piece."""
     out: list[tuple[str, str]] = []
     text: list[str] = []
     comments: list[str] = []
@@ -111,7 +111,7 @@ def _split_at_semicolons(value: str) -> list[tuple[str, str]]:
 
 
 def verdict(results: Sequence[AuthenticationResults], trusted: Collection[str]) -> Verdict:
-    """Return ``pass``, ``fail`` or ``none`` by the topmost header with an id in ``trusted``.
+    """Return ``pass``, ``fail`` or ``none`` from the topmost header of a server in ``trusted``.
 
     ``dmarc=pass`` is ``pass``; ``dmarc=fail`` is ``fail`` unless the published policy is none;
     everything else is ``none`` (behaviour.md 5).

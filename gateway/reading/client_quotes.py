@@ -58,7 +58,7 @@ def merge(lines: list[str], found: list[OutlineItem], marks: list[QuoteMark]) ->
 
 
 def _attribution(lines: list[str], mark: QuoteMark) -> OutlineItem | None:
-    """Return the marked attribution, or None where it is too long or contains quoted lines."""
+    """Return the marked attribution; None if it is too long or contains quoted lines."""
     if mark.end - mark.start > _MAX_ATTRIBUTION_LINES or any(
         depth_of(line) for line in lines[mark.start : mark.end]
     ):
@@ -99,7 +99,7 @@ def _quote(lines: list[str], found: list[OutlineItem], mark: QuoteMark) -> Outli
 def find_in_html(lines: list[str], beside: Part) -> list[OutlineItem]:
     """Find the quote in a plain text that has no quote signs, by comparing the text with its HTML.
 
-    The list is empty unless text and HTML have the same words of the sender, then the same quote.
+    The list is empty unless both hold the same words of the sender, followed by the same quote.
     """
     from gateway.reading.mime import html
 

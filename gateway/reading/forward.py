@@ -89,7 +89,7 @@ def find(
 def _in_text(
     lines: list[str], found: list[OutlineItem], prefix: bool, subject: str, *, is_reply: bool
 ) -> Forwarded | None:
-    """Return the mail forwarded in the text, by the first outline item that decides, or None."""
+    """Return the mail forwarded in the text, or None; tries the outline items in order."""
     for index, each in enumerate(found):
         if each.kind == "forward_mark":
             if each.depth and not _may_be_quoted(lines, found, index, each):
@@ -111,7 +111,7 @@ def _in_text(
 
 
 def _mark_above(lines: list[str], before: list[OutlineItem], each: OutlineItem) -> int:
-    """Return the line where an item begins, or where the mark directly above it begins."""
+    """Return the line of the mark directly above an item; without a mark, the item's first line."""
     # Some clients write the same mark above replies and forwards.
     mark = before[-1] if before else each
     is_mark = mark.kind in {"reply_mark", "forward_mark"}
@@ -222,7 +222,7 @@ def _is_closing_rule(line: str) -> bool:
 
 
 def _end_of(lines: list[str], block: OutlineItem) -> int:
-    """Return the line after a forwarded mail, at the end of the text or of the enclosing quote."""
+    """Return the line where a forwarded mail ends: the end of the text or of the outer quote."""
     if not block.depth or not any(depth_of(line) for line in lines[block.end : block.end + 5]):
         return len(lines)
     last = max(index for index in range(block.start, len(lines)) if depth_of(lines[index]))
@@ -242,7 +242,7 @@ def _is_blank_or_rule(line: str) -> bool:
 
 
 def _after_attribution(lines: list[str], attribution: OutlineItem, cut: int) -> Forwarded:
-    """Return the forwarded mail below an attribution that a client wrote as its forward mark."""
+    """Return the mail below an attribution that this client writes instead of a forward mark."""
     sentence = " ".join(line.strip() for line in lines[attribution.start : attribution.end])
     depth = 1 if any(depth_of(line) for line in lines[attribution.end : attribution.end + 3]) else 0
     return Forwarded(
@@ -314,7 +314,8 @@ def _tidy_mailbox(box: Address) -> Address:
 def _is_content(messages: Sequence[Part], text: str, prefix: bool) -> bool:
     """Tell whether attached mails are the forwarded content of the mail, not just attachments.
 
-    They are if the subject has a prefix, one is shown inline, or the mail has no text of its own.
+    They are if the subject has a forward prefix, if an attached mail is to be shown inline, or if
+    the mail has no text of its own.
     """
     if len(messages) > 20:
         return False

@@ -41,7 +41,7 @@ _HEADER_END: Final = re.compile(rb"\n[ \t]*\n")
 
 
 def read(raw: bytes, *, html: bool = False, null_sender: bool | None = None) -> Message:
-    """Return the message of a raw mail; whatever the mail holds, only MemoryError is raised.
+    """Return the message of a raw mail; no content makes this raise anything but MemoryError.
 
     With ``html``, the message has sanitised HTML too. ``null_sender`` says whether the envelope
     sender was empty; if it is None, Return-Path decides. If reading fails, the message comes from
@@ -138,7 +138,7 @@ def _line_ends(raw: bytes) -> bytes:
 
 
 class _Reading:
-    """One mail while it is being read."""
+    """The state of reading one mail: its parts, its header fields, and what was found in them."""
 
     def __init__(self, raw: bytes, *, html: bool, null_sender: bool | None) -> None:
         self.raw = _line_ends(raw)
@@ -220,7 +220,7 @@ class _Reading:
     def verdict(
         self, sender: Address | None, report: dsn.DeliveryReport, forwarded: Forwarded | None
     ) -> Verdict:
-        """Classify the mail: who or what wrote it."""
+        """Return the kind of the mail: who or what wrote it, and why we think so."""
         fields = self.headers.fields
         return classify(
             Facts(

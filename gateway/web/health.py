@@ -1,8 +1,8 @@
 """Serve ``/livez``, ``/readyz`` and ``/metrics`` for supervisors and load balancers.
 
 These pages have a listener of their own, on loopback by default (interfaces.md 5). The listener
-uses no web framework, since a daemon without the web role does not load one. A client whose
-request is not complete within a second, or is too large, is disconnected.
+does without a web framework, since a daemon without the web role loads none. A client whose request
+is not complete within a second, or is too large, is disconnected.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class HealthReport:
 
     @property
     def status(self) -> str:
-        """Return "ok", "degraded" where only a mailbox fails, or "not ready"."""
+        """Return "ok", "degraded" (only mailboxes fail), or "not ready" (a part fails)."""
         if any(state != "ok" for state in self.parts.values()):
             return "not ready"
         return "degraded" if any(state != "ok" for state in self.mailboxes.values()) else "ok"

@@ -1,7 +1,7 @@
 """Write the page that Prometheus reads; the only module that imports prometheus_client.
 
-The figures are read from the database at each scrape, so that all processes of an installation
-report the same figures.
+The figures are read from the database whenever the page is fetched, so that all processes of an
+installation report the same figures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One sample of a metric, with the metric's help text."""
+    """One value of a metric, with its labels and the metric's help text."""
 
     name: str
     meaning: str

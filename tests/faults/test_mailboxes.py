@@ -183,10 +183,10 @@ def test_a_mailbox_without_channel_is_reported_at_the_start(
         )
     )
     daemon.start()
-    told = daemon.wait_for("mailbox of no channel")
+    told = daemon.wait_for("mailbox belongs to no channel")
     assert (told["level"], told["channel"].startswith("~")) == ("warning", True)
     assert daemon.stop() == 0
-    assert daemon.said().count(b"mailbox of no channel") == 1
+    assert daemon.said().count(b"mailbox belongs to no channel") == 1
 
 
 # ---- kill in one system call
@@ -451,6 +451,6 @@ def test_the_log_holds_nothing_of_mail_or_secrets(
     daemon.start()
     until(lambda: daemon.rows("SELECT count(*) FROM ticket") == [(1,)])
     daemon.stop()
-    assert b"mailbox has new numbers" in daemon.said()
+    assert b"mailbox has new UIDs" in daemon.said()
     for secret in (PASSWORD, USER, "About quiet", "client@client.example", "A line of"):
         assert secret.encode() not in daemon.said(), secret

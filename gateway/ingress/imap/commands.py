@@ -1,4 +1,4 @@
-r"""The IMAP commands of a mailbox reader: sign in, open a folder, find, fetch and file mails.
+r"""The IMAP commands of a mailbox reader: sign in, open a folder, find, fetch and move mails.
 
 Mails are named by UID; sequence numbers and \Seen are never relied on. Errors are those of
 :mod:`gateway.ingress.imap.connection`. A mail missing from an answer is not necessarily gone:
@@ -47,7 +47,7 @@ class Selected:
 
 
 class LoginConnectionLost(ConnectionLost):
-    """The connection ended during login: it broke, or the server refused us by closing it."""
+    """The connection ended during login: it broke, or the server closed it to refuse us."""
 
 
 class ImapSession:
@@ -211,7 +211,7 @@ class ImapSession:
         return [uid for uid in uids if uid >= first and (last is None or uid <= last)]
 
     async def fetch(self, uids: Collection[int], *what: str) -> dict[int, FetchResponse]:
-        """Return the data of up to :data:`MAX_UIDS` mails, by UID; some may be missing."""
+        """Return the data of up to :data:`MAX_UIDS` mails: UID to data; some may be missing."""
         answer = await self.connection.run(
             "FETCH", grammar.uid_set(uids), f"(UID {' '.join(what)})", prefix="UID"
         )
@@ -235,7 +235,7 @@ class ImapSession:
         )
 
     async def has_message_id(self, message_id: str) -> bool:
-        """Return whether the open folder has a mail with this Message-ID, brackets ignored.
+        """Return whether the open folder has a mail with this Message-ID, with or without brackets.
 
         Raises CommandRefused for an id that cannot be searched for.
         """

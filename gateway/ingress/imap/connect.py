@@ -1,6 +1,6 @@
-"""Connect to a server, trying all its addresses in turn.
+"""Connect to a server; if one of its addresses fails, try the next.
 
-Raises OSError, of which ssl.SSLError is a kind, or TimeoutError if an address does not react.
+Raises OSError (ssl.SSLError is a kind of it), or TimeoutError if an address does not react.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _RESPONSE_OVERHEAD: Final = 200  # bytes of memory that each response costs besi
 
 
 class ImapError(Unavailable):
-    """A failure that a new connection may cure."""
+    """A failure after which a new connection may work."""
 
 
 class ConnectionLost(ImapError):
@@ -91,7 +91,7 @@ class _CommandOutput:
 
 
 class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library has no types
-    """Our reader of the socket, as the subclass of its protocol that the library demands."""
+    """Reads the socket; a subclass of aioimaplib's protocol, since aioimaplib demands one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -122,14 +122,14 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
         self.abort_with(ConnectionLost("the connection was lost"))
 
     def abort_with(self, error: ImapError) -> None:
-        """End the connection for this reason, unless it has ended for another."""
+        """End the connection and note the reason, unless it has ended already."""
         if not self.lost.done():
             self.lost.set_result(error)
         if self.transport is not None:
             self.transport.abort()
 
     def send(self, line: str, scrub: str | None = None) -> None:
-        """Write a line, or nothing if the connection is gone, since uvloop would raise an error."""
+        """Write a line; do nothing if the connection is gone, where uvloop would raise an error."""
         if not self.lost.done():
             super().send(line, scrub=scrub)
 
@@ -327,7 +327,7 @@ class ImapConnection:
         challenges: list[str] | None = None,
         literal: bytes = b"",
     ) -> list[Parts]:
-        """Send a command and return the responses until OK; raises CommandRefused for NO and BAD.
+        """Send a command and return the responses before its OK; NO and BAD raise CommandRefused.
 
         ``literal`` is sent as the last argument.
         """
@@ -349,7 +349,7 @@ class ImapConnection:
 
     @asynccontextmanager
     async def _start(self, command: Command) -> AsyncIterator[asyncio.Task[Any]]:
-        """Send a command, and stop waiting for its answer when the block ends."""
+        """Send a command; after the ``with`` block nothing waits for its answer any more."""
         running = asyncio.create_task(self._protocol.execute(command))
         try:
             yield running

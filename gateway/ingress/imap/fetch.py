@@ -30,7 +30,7 @@ _TOO_LARGE = f"it is larger than {MAX_MAIL_BYTES >> 20} MiB"
 
 @dataclass(slots=True)
 class FetchFailures:
-    """Counts, over many connections, which mails were being fetched when a connection broke.
+    """Remembers, over many connections, which mails were being fetched when one broke.
 
     ``fetching`` are the mails of the current command; ``breaks`` has, for each mail, the number of
     breaks while only that mail was fetched.
@@ -41,7 +41,7 @@ class FetchFailures:
     breaks: dict[int, int] = field(default_factory=dict)
 
     def connection_broke(self) -> bool:
-        """Note that the connection broke; return whether a mail may be the cause."""
+        """Note that the connection broke; return whether a mail in the fetch may be the cause."""
         if len(self.fetching) == 1:
             self.breaks[self.fetching[0]] = self.breaks.get(self.fetching[0], 0) + 1
         self.suspects.update(self.fetching)
@@ -208,7 +208,7 @@ def discard(raws: Iterable[Raw]) -> None:
 
 
 def _split(uids: Sequence[int], sizes: Mapping[int, int], limit: int) -> Iterator[list[int]]:
-    """Split the UIDs, in order, into lists whose mails have at most ``limit`` bytes."""
+    """Split the UIDs, in order, into lists whose mails together have at most ``limit`` bytes."""
     some: list[int] = []
     size = 0
     for uid in uids:

@@ -49,7 +49,7 @@ class Framing:
         self._parts: Parts = []
 
     def feed(self, data: bytes) -> Iterator[Parts]:
-        """Yield the responses completed by ``data``; raises TooLongError beyond the limits."""
+        """Yield each response that ``data`` completes; raises TooLongError beyond the limits."""
         at = 0
         while at < len(data):
             if self._missing:
@@ -177,7 +177,7 @@ def decode(value: bytes) -> str:
 
 
 def printable(line: bytes) -> str:
-    """Return the text that a response has for people, as one line without control characters."""
+    """Return the part of a response that people read, as one line without control characters."""
     return "".join(character if character.isprintable() else " " for character in decode(line))[
         :_SENTENCE_LENGTH
     ].strip()
@@ -203,7 +203,7 @@ def search_results(responses: Collection[Parts]) -> list[int]:
 
 
 def response_code(line: bytes) -> tuple[str, str]:
-    """Return code and argument of a response like ``OK [UIDNEXT 4392]``; without a code, "", ""."""
+    """Return code and argument of a response like ``OK [UIDNEXT 4392]``; both "" without a code."""
     match = _CODE.search(decode(line))
     return (match[1].upper(), match[2] or "") if match else ("", "")
 

@@ -83,7 +83,7 @@ class MailboxReader:
         self._end = following - 1
         if validity != self.box.uidvalidity or following <= self.box.last_uid:
             _log.info(
-                "mailbox has new numbers",
+                "mailbox has new UIDs",
                 mailbox=self.account.log_name,
                 first=self.box.first_seen_at is None,
             )
@@ -92,10 +92,10 @@ class MailboxReader:
         self.last = self._stored = self.box.last_uid
 
     async def plan(self, since: date | None, automation: Automation) -> None:
-        """Search the folder again from the start; the arguments concern mail that exists now.
+        """Search the folder again from the start, with these rules for the mail now in it.
 
-        Mail older than ``since`` is left out; ``automation`` says on which of the mail status
-        rules act.
+        Mail older than ``since`` is left out; ``automation`` says for which mails the status rules
+        apply.
         """
         await self.boxes.plan(self.box.id, since, automation, self._end, self.clock.now())
         self.box = await self._reload()
@@ -113,10 +113,11 @@ class MailboxReader:
         *,
         look_back: bool = True,
     ) -> bool:
-        """Store all new mail; return whether the end was reached before ``stop``.
+        """Store all new mail; return False if ``stop`` was set before all was stored.
 
-        ``advance`` gets the number of mails of each batch. ``look_back`` also searches below
-        the cursor: with several writers, a mail may appear later than one with a higher UID.
+        ``advance`` gets the number of mails of each batch. ``look_back`` also searches below the
+        cursor (the UID reached so far): with several writers, a mail may appear later than one with
+        a higher UID.
         """
         self.after_problem = None
         await self._settle_leftovers()
@@ -141,7 +142,7 @@ class MailboxReader:
     # ---- Which mails are new
 
     async def missing(self, stop: asyncio.Event) -> list[int]:
-        """Return unknown UIDs beyond the cursor, ascending; move the cursor past known UIDs."""
+        """Return UIDs above the cursor that are not stored; move the cursor past stored ones."""
         at, size = self.last, WINDOW_UIDS
         found: list[int] = []
         while at < self._end and not found and not stop.is_set():
@@ -176,7 +177,7 @@ class MailboxReader:
         return [uid for uid in listed if uid not in known]
 
     async def _look_back(self) -> list[int]:
-        """Return unknown UIDs just below the cursor, without mail older than the first opening."""
+        """Return UIDs just below the cursor that are not stored, none older than first opening."""
         first = max(self.box.backlog_end + 1, self.last - LOOK_BACK_UIDS)
         return await self._unknown_uids(first, self.last) if first <= self.last else []
 
@@ -235,7 +236,7 @@ class MailboxReader:
             advance(len(stored))
 
     async def _batches_with_room(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
-        """Yield fetched batches after recording their problems; raises DiskFull without room."""
+        """Yield fetched batches after recording their problems; DiskFull if space is short."""
         self.accept.check_room()
         async for batch in self.fetcher.batches(uids):
             try:
@@ -302,8 +303,8 @@ class MailboxReader:
     def _rules_apply(self, mail: FetchedMail) -> bool:
         """Return whether status rules act on a mail.
 
-        They act on all new mail; on mail that existed at the folder's first opening, only if the
-        plan says so.
+        They act on all new mail. On mail that existed when the folder was first opened, they act
+        only if the plan says so.
         """
         seen, plan = self.box.first_seen_at, self.box.backlog_automation
         if plan == "all" or seen is None or mail.uid > self.box.backlog_end:
@@ -327,7 +328,7 @@ class MailboxReader:
             await self._settle_some(left)
 
     async def _settle_some(self, uids: Sequence[int]) -> None:
-        """Settle stored mails; note if the server refuses, but let new mail be stored."""
+        """Settle stored mails; a refusal of the server is noted and does not stop the reading."""
         if not uids:
             return
         try:

@@ -1,7 +1,8 @@
-"""Copy mail that users wrote to the sent folder of the channel's mailbox, each mail once.
+"""Put one copy of each mail that a user wrote into the sent folder of the channel's mailbox.
 
-Copies are marked as read and dated when the mail went out. Before a copy is made, its Message-ID is
-searched for, so none is made twice after a lost confirmation or beside the server's own copy.
+Copies are marked as read and carry the date when the mail went out. Before a copy is made, its
+Message-ID is searched for. So no second copy is made if a confirmation got lost, or if the server
+made a copy itself.
 
 If the server or the folder fails, the mailbox pauses for 1, 2, 4 … 240 minutes; after a refused
 login, for at least 15. If the server refuses one mail, only that mail pauses. The reason is stored
@@ -80,7 +81,7 @@ class SentCopies:
         )
 
     async def _serve_mailbox(self, account: ImapAccount, stop: asyncio.Event) -> None:
-        """Make the copies of one mailbox until ``stop``, whatever happens to other mailboxes."""
+        """Make the copies of one mailbox until ``stop``, independently of other mailboxes."""
         while not stop.is_set():
             work = asyncio.create_task(self._catch_up_safely(account))
             stopping = asyncio.create_task(stop.wait())
@@ -103,7 +104,7 @@ class SentCopies:
             _log.error("copies stumbled", mailbox=account.log_name, **log.error_fields(error))
 
     async def catch_up(self, account: ImapAccount) -> int:
-        """Make every copy that is due for a mailbox, unless it pauses; return how many were made.
+        """Make all copies due for a mailbox, unless the mailbox pauses; return their number.
 
         Raises only errors of the database.
         """

@@ -1,4 +1,4 @@
-"""Watch all mailboxes: each is read by exactly one process, at once on IDLE and every few minutes.
+"""Watch all mailboxes; one process reads each, when IDLE reports mail and every few minutes.
 
 After a failure of server, network, database or disk the next try comes after a growing pause; after
 a refused login, in 15 minutes or when somebody signs in. Each failure is recorded with the mailbox
@@ -117,7 +117,7 @@ class Watcher:
                 await self.boxes.release(list(self.accounts))
 
     async def _claim(self) -> None:
-        """Renew and take leases; start reading the mailboxes won, stop reading those lost.
+        """Renew and take leases; start reading where one is won, stop reading where one is lost.
 
         This never waits for a mailbox, since the leases of the others would expire meanwhile.
         """
@@ -300,7 +300,7 @@ class Watcher:
 
     def _recovered(self, watch: _Watch) -> None:
         if watch.alarmed or watch.failures:
-            _log.info("mailbox is well", mailbox=watch.account.log_name)
+            _log.info("mailbox works again", mailbox=watch.account.log_name)
         watch.alarmed = False
 
     async def _report_failure(self, watch: _Watch, state: State, problem: str) -> None:
@@ -334,7 +334,7 @@ class Watcher:
         ):
             watch.alarmed = True
             _log.error(
-                "mailbox fails for long",
+                "mailbox keeps failing",
                 mailbox=watch.account.log_name,
                 since=since.isoformat(),
                 reason=log.redact(problem),
@@ -349,7 +349,7 @@ class Watcher:
         if problem is not None:
             watch.warned_on = today
             _log.warning(
-                "mailbox access ends", mailbox=account.log_name, reason=log.redact(problem)
+                "mailbox access ends soon", mailbox=account.log_name, reason=log.redact(problem)
             )
 
     async def _wait_for_access(self, watch: _Watch) -> None:
@@ -365,7 +365,7 @@ class Watcher:
             before = await self._last_sign_in(watch.account, before)
 
     async def _last_sign_in(self, account: ImapAccount, known: datetime | None) -> datetime | None:
-        """Return when somebody last signed in to an account; without database, return ``known``."""
+        """Return when somebody last signed in to an account; ``known`` if the database is away."""
         if account.client is None:
             return None
         try:

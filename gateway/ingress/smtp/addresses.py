@@ -58,7 +58,7 @@ class Addresses:
     """A :class:`Directory` in memory; it accepts channels, NAME+ANYTHING, postmaster and abuse."""
 
     def __init__(self, channels: Iterable[str] = ()) -> None:
-        """Take the full addresses that are ours."""
+        """Take the addresses that are ours, each with its domain."""
         self._channels: frozenset[str] = frozenset()
         self._domains: frozenset[str] = frozenset()
         self.replace(channels)
@@ -70,11 +70,11 @@ class Addresses:
         self._domains = frozenset(domain for _, domain in keys)
 
     async def lookup(self, address: str) -> Verdict:
-        """Return whether an address is ours; NAME+ANYTHING is if NAME is (behaviour.md 5)."""
+        """Return whether an address is ours; NAME+ANYTHING is ours if NAME is (behaviour.md 5)."""
         return self.verdict(address)
 
     def verdict(self, address: str) -> Verdict:
-        """Return what :meth:`lookup` returns, without a coroutine."""
+        """Return the same as :meth:`lookup`, for callers that cannot await."""
         local, domain = _key(address)
         if domain not in self._domains:
             return "ours" if not domain and local == "postmaster" else "foreign"

@@ -52,7 +52,7 @@ class MailData:
     def __init__(
         self, head: bytes, directory: Path, *, limit: int, hops: int, normalize: bool
     ) -> None:
-        """Put ``head`` before the mail, which may have ``limit`` bytes without ``head``.
+        """Put ``head`` before the mail; ``limit`` is the most bytes of the mail without ``head``.
 
         ``hops`` is the largest allowed number of Received fields.
         """
@@ -91,7 +91,7 @@ class MailData:
         return None
 
     def _take(self, piece: bytes, *, stuffed: bool) -> None:
-        """Check a piece and keep it; pieces never end inside CR LF or before a stuffed dot."""
+        """Check and keep a piece, which never ends inside CR LF or just before a stuffed dot."""
         if self.fault is None and self.error is None:
             if stuffed:
                 piece = piece.replace(b"\r\n.", b"\r\n")

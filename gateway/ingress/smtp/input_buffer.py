@@ -1,7 +1,7 @@
-"""The bytes of a client that the session has not read; if they are many, the socket pauses.
+"""Hold bytes of a client until the session reads them; if they are many, the socket pauses.
 
-After the client has closed or reset the connection, the rest can be read; then the methods that
-read raise :class:`EndOfInput`.
+After the client has closed or reset the connection, the bytes received before can still be read.
+When none are left, the methods that read raise :class:`EndOfInput`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class InputBuffer:
         return data
 
     def push_back(self, data: bytes) -> None:
-        """Put bytes that were taken too early back in front of the others."""
+        """Put back bytes that were taken too early, in front of all others."""
         self._data = data + self._data[self._at :]
         self._at = 0
 
@@ -127,7 +127,7 @@ class InputBuffer:
         return self._cut(min(n, self.waiting))
 
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
-        """Return bytes up to and with ``separator``; raises EndOfInput, ValueError after 256."""
+        """Return bytes up to and with ``separator``; ValueError if 256 bytes do not have it."""
         while (found := self._data.find(separator, self._at)) < 0:
             if self.waiting > 256:
                 raise ValueError("the PROXY header has no end of line")

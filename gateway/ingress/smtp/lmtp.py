@@ -39,7 +39,7 @@ LMTP.commands = {
 
 
 class LmtpServer(SmtpServer):
-    """LMTP on addresses of the form ``host:port`` or ``unix:/path``."""
+    """The LMTP server; it listens on addresses like ``host:port`` or ``unix:/path``."""
 
     protocol: ClassVar[type[SMTP]] = LMTP
     word: ClassVar[str] = "LMTP"

@@ -16,13 +16,13 @@ class LoopThrottle:
     """Lets only some callers go on in each pass of the event loop, in the order of their calls."""
 
     def __init__(self) -> None:
-        """Allow the full number of callers in the first pass."""
+        """Start with nobody waiting, and with no caller counted in the current pass."""
         self._left = _CALLERS_PER_PASS
         self._counting = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def wait(self) -> None:
-        """Return at once if few callers went on in this pass, otherwise in a later pass."""
+        """Return at once, or in a later pass if too many callers went on in this one."""
         loop = asyncio.get_running_loop()
         if not self._counting:
             self._counting = True

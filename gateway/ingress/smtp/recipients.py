@@ -1,4 +1,4 @@
-"""Which recipients are ours, according to the database.
+"""Tell from the database which recipients are ours.
 
 Addresses are cached, since every RCPT asks. Before an address is refused, the database is asked
 again, at most a few times a second, so new channels are found at once. While the database is away,

@@ -43,7 +43,7 @@ def new_error_id() -> str:
 
 
 def reply_to_error(error: Exception, error_id: str) -> str:
-    """Return a temporary reply for an error, whatever its cause."""
+    """Return the temporary reply (4xx) to an error of ours, whatever its kind."""
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if is_full or isinstance(error, DiskFull):
         return f"452 4.3.1 Not enough disk space, try again later ({error_id})"

@@ -1,7 +1,8 @@
 """Listening sockets and the registry of sessions: who may connect, time limits, shutdown.
 
-If all places are taken, the session idle for longest is closed, so that silent clients cannot
-keep others out. One timer per second checks all sessions; a timer per command would cost more.
+When the largest allowed number of sessions is open, the session idle for longest is closed, so that
+silent clients cannot keep others out. One timer per second checks all sessions; a timer per command
+would cost more.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class SessionRegistry:
         self._empty.set()
 
     def add(self, session: OpenSession, now: float) -> str | None:
-        """Add a session or, if there is no place, return the reply that refuses it."""
+        """Add a session, or return the reply that refuses it (too many are open, or we stop)."""
         if self.stopping:
             return _STOPPING
         if len(self.sessions) >= self.service.limits.connections and not self._evict_idle(now):
@@ -124,7 +125,8 @@ class SessionRegistry:
     def _evict_idle(self, now: float) -> bool:
         """Close the session idle for longest; return whether a session was closed.
 
-        Sessions that have begun no mail are closed first, others only after twice the idle time.
+        Sessions in which no mail has begun are closed first; the others only after twice the idle
+        time.
         """
         min_idle = self.service.limits.evict_idle_seconds
         idle = [session for session in self.sessions if session.state == "command"]

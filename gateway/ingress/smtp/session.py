@@ -96,7 +96,7 @@ class SessionProtocol:
     # handler and keep a second buffer.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet a client, or refuse it if there is no place."""
+        """Greet a client, or send it the reply by which the registry refuses it."""
         self.transport = transport
         self.input_buffer.attach(cast("asyncio.Transport", transport))
         self._opened = self.since = self.loop.time()
@@ -116,7 +116,7 @@ class SessionProtocol:
         self.input_buffer.feed(data)
 
     def eof_received(self) -> bool:
-        """Note that the client sends nothing more; without TLS, replies can still be sent."""
+        """Note that the client sends nothing more; it can still get replies, except under TLS."""
         self.input_buffer.feed_eof()
         return not self.tls
 
@@ -337,7 +337,7 @@ class SessionProtocol:
         self._ending = self._client_quit = True
 
     async def _close(self) -> None:
-        """Close in such a way that the last reply arrives; with unread input it would get lost."""
+        """Read what the client still sends, then close; else our last reply could get lost."""
         await self._flush()
         transport = self._open_transport()
         if transport is None:

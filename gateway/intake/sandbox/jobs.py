@@ -1,4 +1,4 @@
-"""What passes between the daemon and its reading processes."""
+"""The values that the daemon and its reading processes send each other."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class Sandbox:
         return ReadFailure(str(lost))
 
     async def _ask(self, request: tuple[Any, ...], wall: float) -> Any:
-        """Send a request to the next free worker and return its answer; replace a failed worker."""
+        """Send a request to the next free worker, return its answer; replace a failed worker."""
         worker = await self._idle.get()
         try:
             if worker is None:
@@ -164,7 +164,7 @@ class Sandbox:
         return value
 
     async def _replace(self, worker: _Worker | None) -> None:
-        """Kill a worker; the next request that needs its place forks a new one."""
+        """Kill a worker; the next request that lacks a worker forks a new one."""
         if worker is not None:
             self.killed += 1
             await self._kill(worker)
@@ -202,7 +202,7 @@ class Sandbox:
         raise OSError("no reading process could be started")
 
     async def _command(self, command: bytes, fd: int | None = None) -> bytes:
-        """Send a command to the fork server and return the pid in its answer, packed in 4 bytes.
+        """Send a command to the fork server; return its answer, a pid packed in 4 bytes.
 
         The caller must hold ``_fork_lock``.
         """

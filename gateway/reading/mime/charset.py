@@ -147,7 +147,7 @@ def _strict(data: bytes, name: str) -> str | None:
 
 
 def _loose(data: bytes, name: str) -> str | None:
-    """Return the text decoded by codec ``name``, or None if more than a few bytes are invalid."""
+    """Return the text decoded by codec ``name``; None if more than a few bytes are invalid."""
     try:
         text = data.decode(name, "replace")
     except (UnicodeError, LookupError, ValueError):

@@ -101,7 +101,7 @@ class Collector:
         if len(content.text) > limits.TEXT:
             content.text = content.text[: limits.TEXT]
             content.over_limit = True
-            content.defects.append("text longer than is kept")
+            content.defects.append("text too long, kept in part")
         if self.want_html and shown:
             self.sanitise(shown)
         content.attachments.extend(self.pasted)
@@ -116,7 +116,7 @@ class Collector:
         self.content.html = "\n".join(safe for safe, _ in found)[: limits.HTML] or None
 
     def from_html(self, sources: list[str]) -> str:
-        """Return the text of HTML bodies; if there is only one, keep its quote marks too."""
+        """Return the text of HTML bodies; if there is only one body, keep its quote marks too."""
         from gateway.reading.mime import html
 
         made = [html.to_text(source) for source in sources]
@@ -183,7 +183,7 @@ class Collector:
         return [merged] if merged.plain or merged.html else []
 
     def body_kind(self, part: Part, first: bool, related: bool) -> str | None:
-        """Return what a leaf is: ``plain`` or ``html`` body, or None for an attachment."""
+        """Return "plain" or "html" for a part that belongs to the body, None for an attachment."""
         if part.main != "text" or part.content_type in _NEVER_TEXT:
             return None
         if part.disposition == "attachment" and not (first and not part.filename):
@@ -369,7 +369,7 @@ def content_of(root: Part, path: str) -> Iterator[tuple[Attachment, bytes]]:
 
 
 def _is_leaf(part: Part) -> bool:
-    """Tell whether a part can be an attachment, as an attached mail can but a multipart cannot."""
+    """Tell whether a part can be an attachment; an attached mail can, a multipart cannot."""
     if part.main == "multipart":
         return False
     return not part.children or part.content_type in _MESSAGES

@@ -36,7 +36,7 @@ class Fields:
         return tuple(message_ids(" ".join(self.headers.characters(value) for value in values)))
 
     def mailboxes(self, name: str) -> tuple[Address, ...]:
-        """Return the mailboxes in all fields named ``name``, up to the cap of the whole mail."""
+        """Return the mailboxes in all fields named ``name``, up to the limit for one mail."""
         found: list[Address] = []
         for value in self.headers.fields.get(name, ()):
             left = limits.ADDRESSES + 1 - self.mailbox_count - len(found)
@@ -46,7 +46,7 @@ class Fields:
 
     @property
     def sender(self) -> Address | None:
-        """Return the first mailbox in From that has an address, else the first mailbox or None."""
+        """Return the first mailbox in From with an address; if none has one, the first or None."""
         found = self.mailboxes("from")
         return next((each for each in found if each.address), found[0] if found else None)
 

@@ -131,7 +131,7 @@ def decode_words(text: str) -> str:
 
 
 def _joined_bytes(words: list[tuple[str, str]]) -> bytes:
-    """Return the bytes of adjacent words; base64 that was cut inside a group of 4 is joined."""
+    """Return the bytes of adjacent encoded words, joining base64 cut inside a group of 4."""
     out = []
     carried = ""
     for index, (encoding, data) in enumerate(words):
@@ -275,7 +275,7 @@ def parameters(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _continued(chunks: dict[int, tuple[str, bool]]) -> str:
-    """Join the numbered pieces of a parameter (RFC 2231 4), decoded in the charset of the first."""
+    """Join the numbered pieces of a parameter (RFC 2231 4); the first piece gives the charset."""
     label, data = "", b""
     for index, number in enumerate(sorted(chunks)):
         piece, encoded = chunks[number]

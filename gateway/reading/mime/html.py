@@ -141,7 +141,7 @@ def to_text(source: str) -> tuple[str, list[QuoteMark]]:
 
 @dataclass(slots=True)
 class _Mark:
-    """A quote mark: its lines in the unfinished text, and the nesting ``depth`` of its element."""
+    """A quote mark: its lines in the text written so far, and how deep its element is nested."""
 
     kind: Literal["quote", "attribution"]
     start: int

@@ -104,7 +104,7 @@ class DeliveryReport:
 
 @dataclass(slots=True)
 class _Parts:
-    """The parts of a report that carry information, without the parts inside attached mails."""
+    """The parts of a report that say what happened, without the parts inside attached mails."""
 
     status: list[Part] = field(default_factory=list)
     returned: list[Part] = field(default_factory=list)
@@ -171,7 +171,7 @@ def _is_from_machine(sender: Address | None, subject: str) -> bool:
 def _without_recipients(
     root: Part, headers: Headers, subject: str, parts: _Parts
 ) -> DeliveryReport:
-    """Return a report other than a delivery report: a receipt, or a TLS, DMARC or abuse report."""
+    """Return a report that names no recipients: a receipt, or a TLS, DMARC or abuse report."""
     kind = root.params.get("report-type", "").lower()
     if (
         not parts.status
@@ -192,7 +192,7 @@ def _announces_failure(subject: str) -> bool:
 
 
 def _other_report(root: Part, headers: Headers, subject: str) -> DeliveryReport:
-    """Return a receipt, or a DMARC, TLS or abuse report, in a mail that is no multipart/report."""
+    """Return the receipt, DMARC, TLS or abuse report in a mail that is no multipart/report."""
     if root.content_type in _MDN_TYPES:
         return DeliveryReport("mdn")
     if (
@@ -336,7 +336,7 @@ def _typed_address(value: str) -> str | None:
 def _completed(
     recipients: list[BounceRecipient], text: str, headers: Headers, returned: Headers | None
 ) -> list[BounceRecipient]:
-    """Return the recipients; if none has an address, those in the text or the returned mail."""
+    """Return the recipients; if none has an address, those named in the text or returned mail."""
     if any(each.address for each in recipients):
         return recipients
     named = prose_bounces.named_in(headers, text) or prose_bounces.returned_to(returned)
@@ -369,7 +369,7 @@ def _bounce(
     text: str,
     action: BounceAction | None = None,
 ) -> Bounce:
-    """Return the bounce of these recipients, each once, with the worst of their actions."""
+    """Return the bounce that lists each recipient once, with the worst action of all of them."""
     worst = next(
         (each for each in _WORST if any(r.action == each for r in recipients)), action or "unknown"
     )

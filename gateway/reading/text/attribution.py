@@ -133,7 +133,7 @@ def _completed(
 
 
 def _holds_beginning(above: str, rest: str) -> bool:
-    """Tell whether the line ``above`` is the beginning of the sentence that ``rest`` ends."""
+    """Tell whether a sentence begins in the line ``above`` and ends in ``rest``."""
     if rest[:1] == "<":
         return len(above) < 60
     folded = fold(above)

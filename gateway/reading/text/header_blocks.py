@@ -107,7 +107,7 @@ class _Block:
         return end
 
     def goes_on(self, at: int) -> bool:
-        """Tell whether the block goes on after a blank line, which may stand between fields."""
+        """Tell whether the block continues after the blank line ``at``."""
         for index in range(at + 1, min(at + 3, len(self.lines))):
             line = unquoted(self.lines[index], self.depth)
             if not line.strip(_PADDING):
@@ -138,7 +138,7 @@ class _Block:
         return len(self.fields[self.role]) < 20_000
 
     def may_add(self, role: Role) -> bool:
-        """Tell whether a field of this role may be added: none is there yet, or several may be."""
+        """Tell whether the block has no field of this role yet, or may have several of it."""
         return role not in self.fields or role in {"other", "cc", "to"}
 
     def add(self, role: Role, value: str) -> None:

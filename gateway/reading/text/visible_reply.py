@@ -52,7 +52,7 @@ def split(text: str, lines: list[str], found: list[OutlineItem]) -> tuple[str, s
 
 
 def _split_at(lines: list[str], found: list[OutlineItem], cut: int) -> tuple[str, str]:
-    """Return the text above ``cut`` without its quotes, and the text of all other lines."""
+    """Return two texts: the lines above ``cut`` without their quotes, and all other lines."""
     above = lines[:cut]
     below = lines[cut:]
     quotes = [
@@ -95,7 +95,7 @@ def _attribution_on_top(found: list[OutlineItem], cut: int) -> OutlineItem | Non
 
 
 def _shifted(each: OutlineItem, by: int) -> OutlineItem:
-    """Return the item with its lines moved up by ``by``."""
+    """Return the item moved up by ``by`` lines."""
     return replace(each, start=each.start - by, end=each.end - by)
 
 
@@ -144,7 +144,7 @@ def _without_quotes(lines: list[str], quotes: list[OutlineItem]) -> tuple[list[s
 
 
 def _interleaved(lines: list[str], quoted: list[bool], own: list[int]) -> bool:
-    """Tell whether the sender's words are on both sides of a quote, not counting a signature."""
+    """Tell whether the sender wrote on both sides of a quote; a signature does not count."""
     first = quoted.index(True)
     last = len(quoted) - 1 - quoted[::-1].index(True)
     before = any(index < first for index in own)
