@@ -1,7 +1,7 @@
 """Rules that the types of single values cannot express: keys that belong together, URLs, files.
 
-Each rule yields ``(key, reason, suggestion)`` for settings whose single values are valid. To add
-one: write a generator of that form and list it in :func:`violations`.
+The rules run on settings whose single values are valid; each yields ``(key, reason, suggestion)``.
+To add one: write a generator of that form and list it in :func:`violations`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Build one :class:`Settings` from file, credentials and environment, or report every mistake.
 
-A mistake in a source is always raised as :class:`ConfigError`.
+Every mistake is raised as :class:`ConfigError`.
 """
 
 from __future__ import annotations

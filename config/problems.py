@@ -27,6 +27,6 @@ class ConfigError(Exception):
     """The configuration cannot be used; ``problems`` holds every mistake, in file order."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
-        """Make the error for at least one problem."""
+        """Make the error; ``problems`` must not be empty."""
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems

@@ -26,7 +26,7 @@ class Section(BaseModel):
 
 
 class AccountSettings(Section):
-    """The installation as its correspondents see it, and its time zone.
+    """The name that correspondents see, the time zone, and the address of the web pages.
 
     ``public_url`` is where people reach the web pages, without a trailing slash.
     """

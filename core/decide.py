@@ -78,7 +78,7 @@ def _react(event: e.Event, state: State, now: datetime, root: Root) -> list[Deci
 def _status_changed(
     decision: Decision, event: e.Event, state: State, now: datetime
 ) -> e.StatusChanged | None:
-    """Return the event that a decision to move or open a ticket causes (C05); None for others."""
+    """Return the event of a decision that moves or opens a ticket (C05); None for all others."""
     if isinstance(decision, d.SetStatus):
         ticket = _ticket_of(event)
         return _moved(decision, ticket, state) if ticket is not None else None
@@ -128,7 +128,7 @@ def _reached(
 
 
 def _ticket_of(event: e.Event) -> Ticket | None:
-    """Return the ticket that moves decided on this event apply to; None if the event has none."""
+    """Return the ticket that is moved if the rules decide on a move, or None."""
     if isinstance(event, e.MailArrived):  # a ticket opened by a person may have no thread
         return joining.survivor(event) or event.ticket
     ticket = getattr(event, "ticket", None)
@@ -168,7 +168,11 @@ def _reason(event: e.Event, state: State) -> str | None:
 
 
 def _why_not_move(event: e.MoveAsked, state: State) -> str | None:
-    """Return why a person may not move a ticket (in the trash, or P09 forbids it); else None."""
+    """Return why a person may not move a ticket, or None.
+
+    A person may not move a ticket in the trash, nor move a ticket back if its pipeline forbids that
+    (P09).
+    """
     ticket, pipeline = event.ticket, event.pipeline
     if not event.person:
         return None

@@ -285,7 +285,10 @@ class EmailSent:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The mails of an action, or the reason for having none; ``retry``: a retry may work."""
+    """The mails of an action, or the reason why there are none.
+
+    ``retry`` tells whether a later attempt may work.
+    """
 
     mails: tuple[Outgoing, ...] = ()
     outcome: RunOutcome = "OK"
@@ -306,8 +309,8 @@ class Passed:
 class Ahead:
     """The next part of a run: passed actions, and then an ``action``, a wait, or the end.
 
-    ``place`` is where the run stands after everything in ``passed``. A wait has ``until`` and
-    ``entered_at``; an end has ``ends`` and ``reason``.
+    ``place`` is where the run stands after everything in ``passed``. ``until`` and ``entered_at``
+    are set for a wait, ``ends`` and ``reason`` for the end.
     """
 
     passed: tuple[Passed, ...]
@@ -341,7 +344,10 @@ class RunDue:
 
 @dataclass(frozen=True, slots=True)
 class RunOrphaned:
-    """A run is due, but its ticket is gone, or its workflow (then ``workflow`` is None)."""
+    """A run is due, but its ticket or its workflow is gone.
+
+    ``workflow`` is None if the workflow is gone.
+    """
 
     enrolment: Enrolment
     workflow: Workflow | None
@@ -367,7 +373,7 @@ class DryRunStarted:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowEdited:
-    """The actions of the workflow that a ticket is in were edited (behaviour.md 3.4).
+    """A person edited the actions of a workflow that a ticket is in (behaviour.md 3.4).
 
     ``workflow`` is the new version; ``before``: the old actions; ``ended``: places whose runs end.
     """
@@ -381,7 +387,7 @@ class WorkflowEdited:
 
 @dataclass(frozen=True, slots=True)
 class EnrolAsked:
-    """A person enrols a ticket, whatever filters and the once-rule say (behaviour.md 3.2)."""
+    """A person enrols a ticket; filters and the once-rule do not apply (behaviour.md 3.2)."""
 
     ticket: Ticket
     workflow: Workflow
@@ -410,9 +416,10 @@ class TaskDone:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailed:
-    """Mail was refused for good, or not delivered for days; ``reasons``: delivery id to reason.
+    """A server refused mail for good, or mail could not be delivered for days.
 
-    ``ticket`` is None for mail without a ticket.
+    ``reasons`` maps the id of a delivery to the reason. ``ticket`` is None for mail without a
+    ticket.
     """
 
     ticket: Ticket | None

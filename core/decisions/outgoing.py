@@ -30,7 +30,10 @@ class QueueMail:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRecorded:
-    """Record that a user sent mail from a ticket; ``contact``: to a contact of the ticket."""
+    """Record that a user sent mail from a ticket.
+
+    ``contact`` tells whether the mail went to a contact of the ticket.
+    """
 
     ticket: int
     contact: bool
@@ -38,7 +41,7 @@ class ReplyRecorded:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Send the customer an agent's answer to a notice, as if written at the desk (E19)."""
+    """Send the customer what an agent answered to a notice, as if written at the desk (E19)."""
 
     ticket: int
     user: str
@@ -58,7 +61,7 @@ class Enrol:
 
 @dataclass(frozen=True, slots=True)
 class MoveRun:
-    """Set the place of a run, and the time until which it waits."""
+    """Set the place at which a run stands, and the instant until which it waits."""
 
     enrolment: int
     place: str
@@ -87,7 +90,7 @@ class CancelRuns:
 
 @dataclass(frozen=True, slots=True)
 class WakeRuns:
-    """Continue runs that wait for this event, and runs whose next action would wait for it."""
+    """Continue the runs that wait for an event, or whose next action is a wait for it."""
 
     ticket: int
     event: Awaited
@@ -112,7 +115,10 @@ class RecordRun:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Notify the users concerned, except the one who acted (``but``, an address key)."""
+    """Notify users of news about a ticket.
+
+    ``but`` is the address key of the user who caused the news and is not notified.
+    """
 
     ticket: int
     kind: Literal["new", "reply", "failure"]
@@ -171,7 +177,7 @@ class DropNotices:
 
 @dataclass(frozen=True, slots=True)
 class AddTask:
-    """Add a task for people to a ticket."""
+    """Add a task to a ticket; people do it, and mark it as done."""
 
     ticket: int
     text: str

@@ -1,9 +1,11 @@
 """Who or what wrote a mail: person, responder, machine, list or bounce (behaviour.md 2.1, 2.2).
 
-The verdict rests on header fields and on what the readers of bounces and forwards found, and says
-why. A person's mail taken for a machine's is never answered; a machine's mail taken for a
-person's starts a loop. So mail with any sign of a machine gets no automatic answer, but only a sign
-that people's mail never has makes a mail an ``auto_reply``.
+The kind of a mail is found from its header fields, and from the bounce or forward that was read in
+it. The reason is kept with the kind.
+
+Two mistakes are possible. If a person's mail is taken for a machine's, it is never answered. If a
+machine's mail is taken for a person's, a loop may start. So any sign of a machine forbids an
+automatic answer. But a mail becomes an ``auto_reply`` only by a sign that people's mail never has.
 """
 
 from __future__ import annotations
@@ -126,10 +128,11 @@ class Facts:
 
     ``headers`` holds the first value of each field of :data:`TELLING` that the mail has. ``report``
     is the kind of machine report found: "dsn", "mdn", "arf", "tls", "dmarc" or empty. ``bounce`` is
-    the bounce that the reader found by ``bounce_rule``; ``bounce_told``: the mail names a failed
-    recipient or has the subject of a bounce. ``forward_rule`` tells how a forward was recognised.
-    ``challenge``: the text asks its reader to prove to be human. ``is_reply``: the mail has
-    In-Reply-To or References. ``calendar`` is the method of its invitation (RFC 5546).
+    the bounce that was read in the mail, ``bounce_rule`` tells how it was recognised.
+    ``bounce_told`` is true if the mail names a failed recipient or has the subject of a bounce.
+    ``forward_rule`` tells how a forward was recognised. ``challenge`` is true if the text demands
+    proof that the sender is human, ``is_reply`` if the mail has In-Reply-To or References.
+    ``calendar`` is the method of its invitation (RFC 5546).
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -159,7 +162,7 @@ class Verdict:
 
 
 def classify(facts: Facts) -> Verdict:
-    """Return the kind of a mail; the first kind that fits decides (behaviour.md 2.1).
+    """Return the first kind that fits a mail (behaviour.md 2.1).
 
     The order is: loop, report, auto-reply, bounce by heuristics, list, notice, forward, person.
     """
@@ -218,7 +221,7 @@ def _delivery_report(facts: Facts, why: list[str]) -> Kind | None:
 def responder(facts: Facts, why: list[str]) -> bool:
     """Tell whether a responder (vacation, receipt) wrote the mail, and add the reason to ``why``.
 
-    Signs are fields of RFC 3834 or of vendors, or a responder's usual subject with a second sign.
+    A field of RFC 3834 or of a vendor is enough; a responder's usual subject needs a second sign.
     """
     headers = facts.headers
     submitted = _keyword(headers.get("auto-submitted", ""))
@@ -249,10 +252,10 @@ def responder(facts: Facts, why: list[str]) -> bool:
 
 
 def _bounce_by_sender(facts: Facts) -> bool:
-    """Tell whether a mail is a bounce although it says that it is an automatic reply (like Exim's).
+    """Tell whether a mail is a bounce although it calls itself an automatic reply (like Exim's).
 
-    The subject must not speak of an absence. If ``bounce_told`` is false, the text must not speak
-    of one either, and the mail must have no sender address.
+    The subject must not be that of an out-of-office reply. If ``bounce_told`` is false, the text
+    must not be that of such a reply either, and the mail must have no sender address.
     """
     if (
         facts.bounce is None
@@ -265,7 +268,7 @@ def _bounce_by_sender(facts: Facts) -> bool:
 
 
 def _by_subject(facts: Facts, submitted: str, precedence: str, why: list[str]) -> bool:
-    """Tell whether the mail speaks of an absence and also has a second sign of a responder."""
+    """Tell whether a subject is that of an out-of-office reply and a second sign confirms it."""
     if _VACATION.search(facts.subject):
         signs = {
             "null return path": facts.null_path,

@@ -50,7 +50,8 @@ def subject_of(subject: str, tag: str, prefix: str = "Re") -> str:
 
     Reply prefixes in any language are removed, forward prefixes stay. Tags of other tickets are
     removed; this ticket's ``tag`` (see :func:`core.mail.reply_tokens.tag`) stays where it is or is
-    appended, never cut. ``prefix`` may be empty. A subject made here is returned unchanged.
+    appended, never cut. ``prefix`` may be empty. A subject that this function returned earlier is
+    returned unchanged.
     """
     kept = False
 
@@ -89,8 +90,9 @@ def references_of(
     """Return the References of an answer, oldest first, without angle brackets (RFC 5322 3.6.4).
 
     They are ``parent_references`` (the References of the answered mail, or its In-Reply-To), and
-    then its Message-ID ``parent_id``. Ids that cannot stand in a header are left out. Above
-    ``limit`` ids or ``octets`` bytes, ids in the middle are left out, but never ``parent_id``.
+    then its Message-ID ``parent_id``. Ids that cannot stand in a header are left out. If there are
+    more than ``limit`` ids or ``octets`` bytes, ids in the middle are left out, but never
+    ``parent_id``.
     """
     ids = [
         each for each in dict.fromkeys(parent_references) if each != parent_id and usable_id(each)
@@ -134,7 +136,7 @@ def _quoted(lines: Iterable[str]) -> list[str]:
 
 
 def quote(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
-    """Return a line with author and time, then up to ``limit`` characters of the mail, quoted."""
+    """Return a mail as a quote: a line with author and time, then up to ``limit`` characters."""
     text, cut = _cut(text, limit)
     return "\n".join(
         [_introduction(when, zone, name), *_quoted(text.splitlines()), *([_CUT] if cut else [])]
@@ -142,7 +144,7 @@ def quote(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_00
 
 
 def quote_html(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
-    """Return a quote like that of :func:`quote` in HTML: the escaped text in a blockquote."""
+    """Return the quote of :func:`quote` as HTML: the escaped text in a blockquote."""
     text, cut = _cut(text, limit)
     lines = [html.escape(line.rstrip()) for line in text.splitlines()]
     quoted = "<br>\n".join([*lines, *(["[...]"] if cut else [])])

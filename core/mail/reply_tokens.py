@@ -80,7 +80,7 @@ def bare(address: str) -> tuple[str, str]:
 
 
 def unmarked(text: str) -> str:
-    """Return a text without the tokens in our addresses, for people who must not get tokens."""
+    """Remove the tokens from our addresses in a text, for people who must not get tokens."""
     return _KEYS.sub("", text)
 
 

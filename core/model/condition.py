@@ -135,7 +135,7 @@ def _number(value: Any) -> float | None:
 
 
 def _instant(value: Any, like: datetime) -> datetime | None:
-    """Read an instant or a date; one without an offset is in the zone of ``like``."""
+    """Return an instant or a date as an instant; without an offset, in the zone of ``like``."""
     text = value.isoformat() if isinstance(value, date) else str(value)
     try:
         found = datetime.fromisoformat(text)

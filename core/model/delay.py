@@ -180,7 +180,7 @@ def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetim
 
 
 def _moment(value: Any, zone: tzinfo) -> datetime | None:
-    """Convert an instant, or the start of a date in ``zone``, to aware UTC; None if neither."""
+    """Return an instant, or the start of a date in ``zone``, in aware UTC; else None."""
     if isinstance(value, datetime):
         found = value
     elif isinstance(value, date):
@@ -226,7 +226,7 @@ def window_problem(window: Any) -> str | None:
 
 
 def opening(window: Mapping[str, Any] | None, now: datetime, zone: tzinfo) -> datetime | None:
-    """Return the first instant from ``now`` on at which a window is open, or None if none is."""
+    """Return the first instant at or after ``now`` at which a window is open, or None."""
     if window is None:
         return now
     local = now.astimezone(zone)

@@ -164,7 +164,7 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationResults:
-    """One ``Authentication-Results`` header (RFC 8601); a message lists them from the top down.
+    """One ``Authentication-Results`` header (RFC 8601); a message lists the topmost first.
 
     ``dmarc_policy_none``: the dmarc result says that the published policy is none.
     """

@@ -23,7 +23,7 @@ class Ticket:
     """A matter that somebody works on.
 
     ``closed_at`` is the instant of the last move to a closed status, ``close_date`` the date that
-    people see and edit (2.6).
+    people see and edit (behaviour.md 2.6).
     """
 
     number: int

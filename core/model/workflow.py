@@ -1,8 +1,8 @@
 """Workflows of a status: trees of actions with stable ids (behaviour.md 3.1, 3.4).
 
-A run stands *after* an action or at the start of a list of actions, never *on* one. After an edit
-:func:`carry` walks back to the nearest place that still exists. Workflows have no loops, so every
-run ends. :func:`read` reports every problem of a tree and raises nothing.
+A run stands *after* an action or at the start of a list of actions, never *on* an action. After an
+edit :func:`carry` walks back to the nearest place that still exists. Workflows have no loops, so
+every run ends. :func:`read` reports every problem of a tree and raises nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ COMMON: Final = frozenset({"id", "kind", "name", "stop_on_failure"})
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One path of a branch; ``when`` is the condition to take it (:mod:`core.model.condition`)."""
+    """One path of a branch action.
+
+    A run takes it if the condition ``when`` holds (:mod:`core.model.condition`).
+    """
 
     name: str
     when: Any
@@ -67,7 +70,8 @@ class Branch:
 class Action:
     """An action of a workflow.
 
-    ``config`` holds the keys of its kind as written; ``otherwise``: the path if no branch holds.
+    ``config`` holds the settings of the action, as a person wrote them. ``branches`` and
+    ``otherwise`` belong to a branch action: a run takes ``otherwise`` if no condition holds.
     """
 
     id: str
@@ -78,7 +82,11 @@ class Action:
 
     @property
     def steers(self) -> bool:
-        """Whether the action is a delay or branch: both ignore window and off switch (3.3, 3.5)."""
+        """Whether the action is a delay or branch.
+
+        Both are also executed outside the execution window, and while the workflow is switched off
+        (behaviour.md 3.3, 3.5).
+        """
         return self.kind in ("delay", "branch")
 
 
@@ -126,7 +134,10 @@ class Graph:
         return self.lists[start][index - 1].id if index else start
 
     def below(self, action_id: str, *, following: bool) -> frozenset[str]:
-        """Return the places of an action and its paths; ``following`` adds the rest of its list."""
+        """Return the places of an action and of all actions in its paths.
+
+        With ``following``, the places of the later actions of its list are added.
+        """
         start, index = self.home[action_id]
         return frozenset(_places(self.lists[start][index : None if following else index + 1]))
 

@@ -1,8 +1,8 @@
 """Decide whether an automatic mail may be sent, and in which form (behaviour.md 3.3, section 5).
 
-See also reliability.md 22 to 24. Every reason not to send is a clause for the action log. Sending
-wrongly can start a loop between machines, while not sending only loses a courtesy: so any one
-reason is enough. Nothing here raises.
+See also reliability.md 22 to 24. Every reason not to send is a clause for the action log. One such
+reason is enough: a mail too many can start a loop between machines, while a mail too few does
+little harm. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _MACHINES: Final = re.compile(
 class Counts:
     """The automatic mail that went out so far.
 
-    The first three count *Ticket received* mails to the address and to its domain. ``in_a_row``
-    counts automatic mails on the thread since a person wrote there, and ``everywhere_hour`` all
-    automatic mails of the last hour.
+    ``to_address_hour``, ``to_address_day`` and ``to_domain_hour`` count *Ticket received* mails to
+    the address or to its domain. ``in_a_row`` counts automatic mails on the thread since a person
+    wrote there, and ``everywhere_hour`` all automatic mails of the last hour.
     """
 
     to_address_hour: int = 0
@@ -52,7 +52,7 @@ class Counts:
 class Occasion:
     """An automatic mail that a workflow wants to send.
 
-    ``answers_mail``: a mail from outside caused the run; ``opens``: the mail opened the ticket.
+    ``answers_mail``: a mail from outside caused the run; ``opens``: that mail opened the ticket.
     """
 
     ticket: Ticket
@@ -68,7 +68,10 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Whether a mail may go out, and why not; ``generic``: only as "we received your message"."""
+    """Whether a mail may go out, or why not.
+
+    ``generic``: it may only say "we received your message".
+    """
 
     outcome: RunOutcome = "OK"
     why: str | None = None

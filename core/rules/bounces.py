@@ -1,7 +1,7 @@
 """Reports about our own mail: find the deliveries that failed and mark them (rows E29, O12).
 
-A report may spell recipients differently than we did; then the signed return path decides.
-Nothing raises.
+A report may spell recipients differently than we did. Then the signed return path tells which
+delivery it is about. Nothing raises.
 """
 
 from __future__ import annotations

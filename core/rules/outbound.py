@@ -36,7 +36,10 @@ _NOBODY: Final = re.compile(r"5\.(?:1\.(?:[0-46]|10)|2\.1)[:;,.]?", re.ASCII)
 
 
 def sent(event: EmailSent) -> list[Decision]:
-    """Queue a user's mail, which may open a ticket (O13), belong to one, or to none (O03)."""
+    """Queue a user's mail.
+
+    The mail opens a ticket (O13), belongs to a ticket, or has no ticket (O03).
+    """
     if event.opens is not None:
         return [*opened(event.opens), QueueMail(NEW, event.mail, event.cause)]
     ticket, pipeline = event.ticket, event.pipeline

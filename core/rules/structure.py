@@ -56,7 +56,7 @@ def refuse_new_pipeline(
 
 
 def refuse_statuses(statuses: Sequence[tuple[str, StatusState]]) -> Refusal | None:
-    """Refuse statuses without an open or without a closed one, or with a name used twice (P03)."""
+    """Refuse statuses if none is open, if none is closed, or if two have the same name (P03)."""
     placed = enumerate(statuses, 1)
     return _unsound(Status(0, name, state, place) for place, (name, state) in placed)
 
@@ -64,7 +64,11 @@ def refuse_statuses(statuses: Sequence[tuple[str, StatusState]]) -> Refusal | No
 def refuse_switches(
     pipeline: Pipeline, settings: Mapping[str, Any], known: Iterable[Pipeline]
 ) -> Refusal | None:
-    """Refuse a trigger with another pipeline's status, a name in use, and unsetting the default."""
+    """Refuse wrong settings of a pipeline.
+
+    A trigger must not name another pipeline's status, and no two pipelines have the same name. The
+    default pipeline stays the default until another one is made the default.
+    """
     for trigger in TRIGGERS:
         target = settings.get(trigger)
         if target is not None and not pipeline.holds(target):
@@ -78,7 +82,7 @@ def refuse_switches(
 
 
 def refuse_pipeline_deletion(pipeline: Pipeline, uses: References) -> Refusal | None:
-    """Refuse to delete the default pipeline, and one with tickets or channels (P06)."""
+    """Refuse to delete the default pipeline, or a pipeline with tickets or channels (P06)."""
     if pipeline.is_default:
         return Refusal("the default pipeline cannot be deleted", "P06")
     return Refusal(f"the pipeline {pipeline.name!r} is in use: {uses}", "P06") if uses else None
@@ -90,7 +94,7 @@ def refuse_pipeline_deletion(pipeline: Pipeline, uses: References) -> Refusal | 
 def refuse_status_name(
     pipeline: Pipeline, name: str, status: Status | None = None
 ) -> Refusal | None:
-    """Refuse a name that another status of the pipeline has; ``status`` is the renamed one."""
+    """Refuse a name that another status has; ``status``, if given, is the one to be renamed."""
     own = status.id if status is not None else None
     return _name_taken("status", name, (each.name for each in pipeline.statuses if each.id != own))
 
@@ -104,7 +108,7 @@ def refuse_position(pipeline: Pipeline, position: int) -> Refusal | None:
 
 
 def refuse_state(pipeline: Pipeline, status: Status, state: StatusState) -> Refusal | None:
-    """Refuse to open the last closed status, or to close the last open one (P03)."""
+    """Refuse to make the last closed status open, or the last open status closed (P03)."""
     return _unsound(
         replace(each, state=state) if each.id == status.id else each for each in pipeline.statuses
     )
@@ -131,7 +135,10 @@ def refuse_replacement(status: Status, target: Status) -> Refusal | None:
 def refuse_arrangement(
     pipeline: Pipeline, wanted: Sequence[tuple[int | None, str, StatusState]]
 ) -> Refusal | None:
-    """Refuse statuses that break P03, come twice or belong elsewhere; a new one has id None."""
+    """Refuse statuses that break P03, occur twice or belong to another pipeline.
+
+    A new status has id None.
+    """
     ids = [number for number, _, _ in wanted if number is not None]
     each_once = len(set(ids)) == len(ids) and all(map(pipeline.holds, ids))
     mixed = Refusal(f"list each status of pipeline {pipeline.name!r} only once, and no others")
@@ -145,7 +152,10 @@ def refuse_arrangement(
 def refuse_channel(
     address: str, channels: Collection[str], users: Collection[str]
 ) -> Refusal | None:
-    """Refuse an invalid address, or one that a channel or user has; arguments are address keys."""
+    """Refuse an address for a channel if it is invalid or in use; arguments are address keys.
+
+    It is in use if a channel or a user has it.
+    """
     if address in channels:
         return conflict(f"there is a channel {address} already")
     taken = conflict(f"{address} is the address of a user") if address in users else None

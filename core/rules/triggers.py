@@ -49,7 +49,7 @@ class Ruling:
 
 
 def silent(reply: IncomingReply, pipeline: Pipeline) -> Ruling | None:
-    """Return the ruling for a message that moves no ticket under any settings, else None.
+    """Return the ruling for a message that moves no ticket whatever the settings, else None.
 
     Rows S8, C11, E16-E18, E26, C20.
     """
@@ -72,7 +72,11 @@ def silent(reply: IncomingReply, pipeline: Pipeline) -> Ruling | None:
 
 
 def qualifies(thread: Thread, ticket: Ticket) -> bool:
-    """Tell whether trigger B acts on a thread: the origin, or one attached after a close (C2)."""
+    """Tell whether trigger B acts on a thread.
+
+    It acts on the origin thread, and on a thread that was attached after the ticket had been closed
+    and reopened (C2).
+    """
     if thread.origin:
         return True
     if ticket.reopened_count == 0 or ticket.first_closed_at is None or thread.attached_at is None:

@@ -62,7 +62,7 @@ def opened(event: TicketOpened) -> list[Decision]:
 
 
 def moved(event: MoveAsked) -> list[Decision]:
-    """Move a ticket; if it is in that status already, only set a given close date (C06, C08)."""
+    """Move a ticket; if it has that status already, only set a given close date (C06, C08)."""
     ticket = event.ticket
     if ticket.status_id != event.status_id:
         return [
@@ -99,7 +99,7 @@ def _dated(ticket: Ticket, dates: SetClosure) -> Ticket:
 
 
 def attached(event: ThreadAttached) -> list[Decision]:
-    """Put a thread on a ticket, as origin if the ticket has none (C18)."""
+    """Put a thread on a ticket; it becomes the origin thread if the ticket has none (C18)."""
     number = event.ticket.number
     made = AttachThread(number, event.thread.id, not event.has_origin, event.cause)
     return [made, *_customer_wrote(number, event.heard_at)]
@@ -144,7 +144,7 @@ def split(event: SplitAsked) -> list[Decision]:
 
 
 def _customer_wrote(ticket: int, at: datetime | None) -> list[Decision]:
-    """Set the time of the customer's last mail after mail was put on a ticket."""
+    """Set when the customer last wrote; called after mail was put on a ticket."""
     return [NoteCustomer(ticket, at)] if at is not None else []
 
 
@@ -174,7 +174,7 @@ def person_changed(event: PersonChanged) -> list[Decision]:
 
 
 def fields_set(event: FieldsSet) -> list[Decision]:
-    """Write the fields that differ; a ticket put into the trash leaves its workflows (P12)."""
+    """Set the fields that change; a ticket put into the trash leaves its workflows (P12)."""
     ticket = event.ticket
     changed = tuple((name, value) for name, value in event.fields if getattr(ticket, name) != value)
     decided: list[Decision] = [SetFields(ticket.number, changed, event.cause)] if changed else []

@@ -29,7 +29,7 @@ class Impossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """The new actions, and the places where the edit ends any run that stands there."""
+    """The new actions, and the places at which the edit ends all runs."""
 
     actions: Raw
     ended: frozenset[str] = frozenset()
@@ -100,7 +100,7 @@ def remove(
         names = ", ".join(
             [*(str(each.get("name")) for each in held[index].get("branches", [])), "otherwise"]
         )
-        raise Impossible(f"{action_id} is a branch: say which path is kept, of {names}")
+        raise Impossible(f"{action_id} is a branch: say which of its paths to keep ({names})")
     kept = _path(held[index], keep)
     if kept is None:
         raise Impossible(f"{action_id} has no path {keep!r}")
@@ -167,7 +167,8 @@ def after_edit(
 ) -> MoveRun | FinishRun | None:
     """Return how an edit moves or ends a run, or None if the run is not affected (table 3.4).
 
-    A delay that was made longer ends later; if it was made shorter, its old end stays.
+    A delay that was made longer ends later. A delay that was made shorter still ends when it would
+    have ended before.
     """
     place = carry(old, new, run.place, ended)
     if place is None:
@@ -188,7 +189,7 @@ def after_edit(
 
 
 def _waits_in(graph: Graph, run: Enrolment) -> bool:
-    """Tell whether a run waits in the delay at its place, and not for a later action."""
+    """Tell whether a run waits for the end of the delay at its place, and for nothing else."""
     action = graph.action(run.place)
     if action is None or action.kind != "delay" or run.attempts:
         return False

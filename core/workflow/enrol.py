@@ -1,7 +1,7 @@
 """Decide which workflows a ticket enters and leaves as it reaches a status (behaviour.md 3.2, 3.5).
 
-Earlier enrolments decide about the once-rule (INV13). The chain of workflows that led to a move
-decides about loops. Nothing raises.
+A ticket enters a workflow only once, unless the workflow allows more (the once-rule, INV13). A
+chain of workflows that move a ticket in a loop is stopped. Nothing raises.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def looped(workflow: Workflow, ticket: int, root: Root) -> RecordRun | None:
 
 
 def by_hand(event: EnrolAsked, state: State) -> list[Decision]:
-    """Enrol a ticket, whatever filter and once-rule say, unless it is in the workflow (3.2)."""
+    """Enrol a ticket if it is not enrolled; filters and the once-rule do not apply (3.2)."""
     number, workflow = event.ticket.number, event.workflow
     return [] if state.is_in(number, workflow.id) else [Enrol(number, workflow.id, event.cause)]
 

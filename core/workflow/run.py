@@ -1,8 +1,8 @@
 """Execute a workflow run: find and decide its next action (behaviour.md 3.3 to 3.5).
 
-One call passes delays and branches up to an action that does something, and decides on that action;
-the caller then calls again with the changed ticket. In a workflow that is switched off, actions
-are skipped while delays and branches go on (INV12). Nothing raises.
+One call walks over delays and branches to the next action that does something, and decides what
+this action does. The caller then calls again with the changed ticket. In a workflow that is
+switched off, actions are skipped while delays and branches go on (INV12). Nothing raises.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _waiting(passed: list[Passed], action: Action, until: datetime, entered: dat
 
 
 def _in_window(event: RunDue, found: Ahead, action: Action, state: State, now: datetime) -> Ahead:
-    """Let an action wait for the window of the workflow; delays and branches do not wait (3.3)."""
+    """Make an action wait until the workflow's window is open (3.3)."""
     run = event.enrolment
     opens = delay.opening(event.workflow.window, now, state.zone)
     if opens is None:
@@ -185,7 +185,7 @@ def failed(event: RunFailed, now: datetime) -> list[Decision]:
 
 
 def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | None) -> RecordRun:
-    """Return the log entry of an action; its ``key`` allows retries but no second execution."""
+    """Return the log entry of an action; its ``key`` prevents a second execution, but no retry."""
     run = event.enrolment
     key = None if outcome == "RETRY" or action.steers else f"{run.id}:{action.id}"
     return RecordRun(

@@ -49,7 +49,7 @@ Raw = bytes | SpoolFile
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMail:
-    """A mail on its way to the spool: its bytes with their number and digest, and its envelope.
+    """A mail on its way to the spool: its bytes, their number and digest, and its envelope.
 
     ``mark`` identifies a mail of a mailbox; the spool takes only one mail with the same mark.
     """

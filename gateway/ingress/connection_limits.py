@@ -94,7 +94,7 @@ def parse_host(host: str) -> IPv4Address | IPv6Address | None:
 
 @lru_cache(4096)
 def address_group(host: str) -> str:
-    """Return what connections of a peer are counted by: its IPv4 address or IPv6 /64 network."""
+    """Return the IPv4 address or IPv6 /64 network under which a peer's connections are counted."""
     address = parse_host(host)
     if isinstance(address, IPv6Address):
         return str(ip_network((address, 64), strict=False))
@@ -131,13 +131,13 @@ class Admission:
         return True
 
     def release(self, host: str) -> None:
-        """Subtract a connection that ended from the count of its address."""
+        """Count a connection of an address as ended."""
         group = self._groups.get(address_group(host)) if host not in self.exempt else None
         if group is not None and group.open > 0:
             group.open -= 1
 
     def expire(self, now: float) -> None:
-        """Forget addresses without open connections that did not try to connect for a minute."""
+        """Forget addresses that are not connected and did not try to connect for a minute."""
         for key in [
             key for key, group in self._groups.items() if not group.open and now - group.seen > 60.0
         ]:

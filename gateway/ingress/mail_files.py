@@ -1,8 +1,8 @@
 """Read mail from files, one mail at a time: .eml files, mbox, Maildir, and folders of them.
 
-A file that cannot be read, is too large, or changes meanwhile becomes an :class:`Unreadable` item,
-so one bad file does not end an import. A line that looks like an mbox separator counts as one only
-between an empty line and a header, since not all writers quote such lines.
+A file that cannot be read, is too large, or changes while it is read becomes an :class:`Unreadable`
+item, so one bad file does not end an import. A line that looks like an mbox separator counts as one
+only between an empty line and a header, since not all writers quote such lines.
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ def _mbox(path: Path, stream: BinaryIO) -> Iterator[Found]:
 def _split(stream: BinaryIO) -> Iterator[bytes]:
     """Yield each mail of an mbox, with its separator line.
 
-    A mail over ``MAX_MAIL_BYTES`` is cut one byte beyond that limit, so it still is too large.
+    A mail over ``MAX_MAIL_BYTES`` is cut one byte beyond that limit, so that it is recognised as
+    too large.
     """
     held = bytearray()
     scanned = 1  # the separator at the beginning ends no mail

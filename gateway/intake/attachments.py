@@ -1,7 +1,7 @@
 """Read the attachments of a mail that an agent wrote in a mail program (behaviour.md E19).
 
-The sandbox reads them, as it reads all mail. If the raw mail is gone or cannot be read, an error
-with a message for users is raised.
+The sandbox reads them, as it reads all mail. Raises an error with a message for users if the raw
+mail is gone or cannot be read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.store.queues.mail_register import MailRegister
 
 
 async def files_of(register: MailRegister, sandbox: Sandbox, mail_id: int) -> tuple[File, ...]:
-    """Return the files attached to a mail of the register, in their order in the mail."""
+    """Return the files attached to a stored mail, in their order in the mail."""
     raw = await register.raw(mail_id)
     [message] = await sandbox.read_many([ReadJob(raw)])
     if not isinstance(message, Message):

@@ -3,9 +3,10 @@
 :meth:`Intake.serve` is the loop of the daemon, :meth:`Intake.drain` one pass for a command.
 
 There are two stages, so that reading and filing overlap: the sandbox reads the claimed mails, then
-each batch is one transaction. If a batch fails, its mails are filed one by one. Then only the mail
-that fails is put back into the spool, and held after its second failure. If the database is away,
-no mail counts as failed: the lease runs out and the mails are claimed again.
+each batch is one transaction. If a batch fails, its mails are filed one by one, and only a mail
+that fails on its own is put back into the spool. After its second failure it is held. If the
+database cannot be reached, no mail counts as failed: the lease runs out and the mails are claimed
+again.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Intake:
         self._filed = filed
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Read and file what is in the spool until ``stop``; claimed mails are finished first."""
+        """Read and file mail from the spool until ``stop`` is set, then finish claimed mails."""
         with contextlib.suppress(Unavailable):  # then the leases run out
             await self.spool.free_orphans(self.database.node)
         ready: asyncio.Queue[ReadMails | None] = asyncio.Queue(maxsize=1)
@@ -113,16 +114,16 @@ class Intake:
         return done
 
     async def _claim(self, ids: Collection[int] | None = None) -> list[Claimed]:
-        """Lease the next mails that are due; if ``ids`` is given, only mails with these ids."""
+        """Lease the next mails that are due, but only those in ``ids`` if it is given."""
         node, now = self.database.node, self.clock.now()
         return await self.spool.claim(node, BATCH_MAILS, LEASE_SECONDS, now, ids)
 
     async def _claim_or_pause(self) -> list[Claimed]:
-        """Lease the mails that are due next; if the database is away, pause and return none."""
+        """Lease the next mails that are due; if the database fails, pause and return none."""
         try:
             return await self._claim()
         except Unavailable as error:
-            _log.warning("claim failed", reason=error.message)
+            _log.warning("mail cannot be claimed", reason=error.message)
             await asyncio.sleep(RETRY_SECONDS)
             return []
 

@@ -1,8 +1,8 @@
 """Find quotes that only the HTML of a mail shows: blockquotes and elements marked by clients.
 
-The text is searched first; the HTML only adds quotes that the text does not show. Answers written
-into a quote must not get lost, so a marked quote with unquoted lines between its quoted lines is
-ignored, and a quote with the sender's words above and below it stays in the visible reply.
+The text is searched first; the HTML only adds quotes that the text does not show. Answers that the
+sender wrote into a quote must not get lost. So a marked quote is ignored if unquoted lines stand
+between its quoted lines. A quote stays in the visible reply if the sender wrote above and below it.
 
 To add the class or id with which a client marks quotes, edit
 :mod:`gateway.reading.mime.quote_classes`; nothing needs to change here.
@@ -26,7 +26,10 @@ _MATCHING_LETTERS: Final = 40  # of a quote, the same in the text and in the HTM
 
 
 def merge(lines: list[str], found: list[OutlineItem], marks: list[QuoteMark]) -> list[OutlineItem]:
-    """Return ``found``, the outline of ``lines``, with the quotes that ``marks`` add to it."""
+    """Add the quotes that ``marks`` show to an outline, and return the new outline.
+
+    ``found`` is the outline of ``lines``.
+    """
     first = next(
         (index for index, line in enumerate(lines) if line.strip() and not depth_of(line)),
         len(lines),
@@ -58,7 +61,10 @@ def merge(lines: list[str], found: list[OutlineItem], marks: list[QuoteMark]) ->
 
 
 def _attribution(lines: list[str], mark: QuoteMark) -> OutlineItem | None:
-    """Return the marked attribution; None if it is too long or contains quoted lines."""
+    """Return the outline item of an attribution that the HTML marks, or None.
+
+    The result is None if the attribution is too long or contains quoted lines.
+    """
     if mark.end - mark.start > _MAX_ATTRIBUTION_LINES or any(
         depth_of(line) for line in lines[mark.start : mark.end]
     ):
@@ -69,7 +75,8 @@ def _attribution(lines: list[str], mark: QuoteMark) -> OutlineItem | None:
 def _quote(lines: list[str], found: list[OutlineItem], mark: QuoteMark) -> OutlineItem | None:
     """Return the outline item that a marked quote adds, or None if it adds nothing.
 
-    If no line has a quote sign, the item is the whole quote; else it is the quote's attribution.
+    If no marked line has a quote sign, the item is the whole quote. Otherwise the text shows the
+    quote already, and the item is only its attribution.
     """
     inside = [each for each in found if mark.start <= each.start < mark.end]
     if any(each.kind in {"forward_mark", "reply_mark", "block"} for each in inside):

@@ -2,8 +2,8 @@
 
 A forward is recognised by a forward mark with a header block, a subject prefix with a header block,
 an attached mail, or the fields of a resent mail (behaviour.md 2.1, step 8 b to e). A mark below an
-attribution belongs to the quoted mail and does not count. The rule that recognised a forward is
-kept as evidence.
+attribution belongs to the quoted mail and does not count. The message names the rule that
+recognised the forward.
 
 To add a forward mark, a header label or a subject prefix, add the words to a table in
 :mod:`gateway.reading.languages`; nothing needs to change here.
@@ -124,8 +124,8 @@ def _by_block(
 ) -> Forwarded | None:
     """Return the mail forwarded below a header block without mark; None if it is only quoted.
 
-    The mail counts as forwarded if the subject has a forward prefix, or if nothing marks the mail
-    around it as an answer.
+    The mail counts as forwarded if the subject has a forward prefix, or if the mail around it has
+    no sign of an answer.
     """
     if block.depth > 1:
         return None
@@ -144,7 +144,7 @@ def _by_block(
 def _bears_own_subject(block: OutlineItem, subject: str) -> bool:
     """Tell whether a complete header block has exactly the subject of the mail around it.
 
-    If so, the mail is no answer, since clients put a prefix before the subject of an answer.
+    If it has, the mail is no answer: clients put a prefix before the subject of an answer.
     """
     inner = block.fields.get("subject", "")
     is_complete = {"from", "to", "date"} <= block.fields.keys()
@@ -207,7 +207,7 @@ def _forward_of_block(lines: list[str], block: OutlineItem, cut: int, rule: str)
 
 
 def _text_of(lines: list[str], depth: int) -> str:
-    """Return the forwarded text without its closing line; if all of it is quoted, unquote it."""
+    """Return the forwarded text without its closing line, and unquoted if every line is quoted."""
     end = len(lines)
     while end and (not lines[end - 1].strip() or _is_closing_rule(lines[end - 1])):
         end -= 1
@@ -230,7 +230,7 @@ def _end_of(lines: list[str], block: OutlineItem) -> int:
 
 
 def comment_of(lines: list[str]) -> str:
-    """Return what the forwarding person wrote, without the blank and dashed lines below it."""
+    """Return what the person who forwards wrote, without blank and dashed lines at the end."""
     end = len(lines)
     while end and _is_blank_or_rule(lines[end - 1]):
         end -= 1
@@ -242,7 +242,7 @@ def _is_blank_or_rule(line: str) -> bool:
 
 
 def _after_attribution(lines: list[str], attribution: OutlineItem, cut: int) -> Forwarded:
-    """Return the mail below an attribution that this client writes instead of a forward mark."""
+    """Return the mail below an attribution; some clients write one instead of a forward mark."""
     sentence = " ".join(line.strip() for line in lines[attribution.start : attribution.end])
     depth = 1 if any(depth_of(line) for line in lines[attribution.end : attribution.end + 3]) else 0
     return Forwarded(

@@ -41,7 +41,7 @@ _HEADER_END: Final = re.compile(rb"\n[ \t]*\n")
 
 
 def read(raw: bytes, *, html: bool = False, null_sender: bool | None = None) -> Message:
-    """Return the message of a raw mail; no content makes this raise anything but MemoryError.
+    """Return the message of a raw mail; the only error that a mail can cause is MemoryError.
 
     With ``html``, the message has sanitised HTML too. ``null_sender`` says whether the envelope
     sender was empty; if it is None, Return-Path decides. If reading fails, the message comes from
@@ -200,7 +200,7 @@ class _Reading:
         )
 
     def sender_and_date(self) -> tuple[Address | None, datetime | None]:
-        """Return From and Date; mail-parser supplies a field that our own readers cannot read."""
+        """Return (From, Date); if our own readers cannot read one, mail-parser's value is used."""
         sender, moment = self.header.sender, self.header.date
         if (sender is None or not sender.address) and self.headers.raw("from"):
             sender = self.opinion().sender or sender
@@ -347,7 +347,7 @@ _BODY_DEFECTS: Final = frozenset(
 
 
 def second_opinion(raw: bytes) -> _SecondOpinion:
-    """Return mail-parser's opinion on the header block; if the block is long, an empty opinion."""
+    """Return mail-parser's opinion on a header block; it is empty if the block is too long."""
     import mailparser
 
     logging.getLogger("mailparser").setLevel(logging.CRITICAL + 1)  # it logs what it cannot read

@@ -89,7 +89,7 @@ def test_a_long_absence_does_not_end_the_daemon(
     own_postgres.control("-m", "immediate", "-w", "-s", "stop")
     for _ in range(3):  # two seconds each: long enough for a failing service to fail five times
         assert daemon.log is not None
-        daemon.wait_for("claim failed", since=len(daemon.log.lines))
+        daemon.wait_for("mail cannot be claimed", since=len(daemon.log.lines))
     assert ledger.send(daemon.port, "meanwhile", letter("meanwhile")).startswith("451 4.3.0")
     start_server(own_postgres)
     assert ledger.send(daemon.port, "meanwhile", letter("meanwhile")).startswith("250")

@@ -158,7 +158,7 @@ async def test_a_deleted_branch_keeps_the_path_that_is_chosen(office: Office):
     await office.later(hours=1)
     await by_hand(office)
     await office.run()
-    with pytest.raises(Refused, match="which path is kept"):
+    with pytest.raises(Refused, match="which of its paths to keep"):
         await office.editor().delete("Support", "New", "fork", following=False)
     with pytest.raises(Refused, match="no path"):
         await office.editor().delete("Support", "New", "fork", following=False, keep="middle")

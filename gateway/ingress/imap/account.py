@@ -58,7 +58,10 @@ class ImapAccount:
         )
 
     async def sign_in(self, session: ImapSession, tokens: Tokens) -> None:
-        """Sign in, unless the greeting (PREAUTH) did; raises LoginRefused or AccessRefused."""
+        """Sign in, unless the server's greeting says that we are signed in already (PREAUTH).
+
+        Raises LoginRefused or AccessRefused.
+        """
         if session.authenticated:
             return
         if self.client is None:

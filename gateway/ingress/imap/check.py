@@ -230,7 +230,7 @@ async def _read_newest(session: ImapSession, selected: Selected) -> CheckStep:
 
 
 async def _check_after(account: ImapAccount, session: ImapSession, selected: Selected) -> CheckStep:
-    """Return whether the server seems to allow what ``after`` asks; no mail is changed."""
+    """Check whether the server seems to allow what the setting ``after`` asks; change no mail."""
     if account.after == "keep":
         return CheckStep("after", True, "mails stay as they are")
     if selected.read_only:

@@ -36,7 +36,8 @@ MAX_UIDS: Final = 200  # in one FETCH command
 class Selected:
     """An open folder.
 
-    ``uidnext`` is None if the server does not give it; ``flags`` are those it keeps for good.
+    ``uidnext`` is None if the server does not give it; ``flags`` are those that the server stores
+    permanently.
     """
 
     uidvalidity: int
@@ -68,12 +69,12 @@ class ImapSession:
 
     @property
     def authenticated(self) -> bool:
-        """Whether we are signed in, by a login or from the greeting on (PREAUTH)."""
+        """Whether we are signed in, by a login or by the server's greeting (PREAUTH)."""
         return self.connection.authenticated
 
     @property
     def new_mail(self) -> asyncio.Event:
-        """Set when the server announces new mail; clear it before looking for mail."""
+        """Set when new mail is announced; clear this event before looking for mail."""
         return self.connection.new_mail
 
     async def idle(self, seconds: float, stop: asyncio.Event) -> None:
@@ -142,7 +143,8 @@ class ImapSession:
     async def select(self, folder: str, *, read_only: bool) -> Selected:
         """Open a folder by its readable name.
 
-        Raises CommandRefused if there is none, ProtocolError if the server does not keep its UIDs.
+        Raises CommandRefused if there is no such folder, ProtocolError if the server does not keep
+        the UIDs of the folder.
         """
         answer = await self.connection.run("EXAMINE" if read_only else "SELECT", _folder(folder))
         self.connection.mark_selected()
@@ -194,7 +196,7 @@ class ImapSession:
         since: date | None = None,
         undeleted: bool = False,
     ) -> list[int]:
-        r"""Return the existing UIDs from ``first`` to ``last``, ascending; None means the newest.
+        r"""Return the existing UIDs from ``first`` to ``last`` (None: to the newest), ascending.
 
         ``since`` leaves out mails that reached the server before that day; ``undeleted`` leaves
         out mails flagged \Deleted.
@@ -211,7 +213,7 @@ class ImapSession:
         return [uid for uid in uids if uid >= first and (last is None or uid <= last)]
 
     async def fetch(self, uids: Collection[int], *what: str) -> dict[int, FetchResponse]:
-        """Return the data of up to :data:`MAX_UIDS` mails: UID to data; some may be missing."""
+        """Return the data of up to :data:`MAX_UIDS` mails by UID; the server may leave some out."""
         answer = await self.connection.run(
             "FETCH", grammar.uid_set(uids), f"(UID {' '.join(what)})", prefix="UID"
         )
@@ -224,7 +226,7 @@ class ImapSession:
         return mails
 
     async def part(self, uid: int, offset: int, length: int) -> bytes | None:
-        """Return a piece of a mail, shorter at the mail's end; None if there is no such mail."""
+        """Return a piece of a mail, cut where the mail ends; None if there is no such mail."""
         found = (await self.fetch((uid,), f"BODY.PEEK[]<{offset}.{length}>")).get(uid)
         return found.body if found is not None else None
 

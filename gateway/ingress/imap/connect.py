@@ -15,7 +15,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ImapServer:
-    """The server to connect to; without ``context``, without TLS (for the loopback only)."""
+    """The server to connect to.
+
+    If ``context`` is None, TLS is not used; this is for the loopback only.
+    """
 
     host: str
     port: int
@@ -25,7 +28,7 @@ class ImapServer:
 async def connect(
     factory: Callable[[], asyncio.Protocol], server: ImapServer, seconds: float
 ) -> None:
-    """Connect; each address gets a share of the time, so a dead address does not hide the others.
+    """Connect; each address gets a share of the time, so a dead address cannot use up all of it.
 
     Raises the error of the last address, or a TLS error at once: an untrusted certificate is no
     reason to try elsewhere.

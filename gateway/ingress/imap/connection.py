@@ -192,10 +192,10 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
 
 
 class ImapConnection:
-    """A greeted connection that runs one command at a time; its methods raise ImapError.
+    """A connection that runs one command at a time; the server has sent its greeting.
 
     ``new_mail`` is set when the server announces new mail; clear it before looking for mail.
-    ``capabilities`` are in upper case.
+    ``capabilities`` are in upper case. Methods raise ImapError.
     """
 
     def __init__(self, protocol: _ImapProtocol, timeouts: Timeouts) -> None:
@@ -263,7 +263,7 @@ class ImapConnection:
 
     @property
     def authenticated(self) -> bool:
-        """Whether we are signed in, by a login or from the greeting on (PREAUTH)."""
+        """Whether we are signed in, by a login or by the server's greeting (PREAUTH)."""
         return bool(self._protocol.state == AUTH)
 
     def mark_authenticated(self) -> None:
@@ -349,7 +349,7 @@ class ImapConnection:
 
     @asynccontextmanager
     async def _start(self, command: Command) -> AsyncIterator[asyncio.Task[Any]]:
-        """Send a command; after the ``with`` block nothing waits for its answer any more."""
+        """Send a command; the answer may be awaited only inside the ``with`` block."""
         running = asyncio.create_task(self._protocol.execute(command))
         try:
             yield running

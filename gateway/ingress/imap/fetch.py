@@ -1,9 +1,9 @@
 """Fetch mails from an open folder: small ones together, large ones in pieces into a file.
 
-Memory stays bounded. If the server leaves a mail out of its answer, it is asked for again alone. A
-mail that it refuses or sends without text is reported as a problem, and the others continue. To
-find a mail that breaks connections, mails are fetched one at a time after a break; after three
-breaks a mail counts as unfetchable.
+Memory stays bounded. A mail that the server leaves out of its answer is requested again on its own.
+A mail that the server refuses or sends without text is reported as a problem, and the other mails
+are still fetched. To find a mail that breaks connections, mails are fetched one at a time after a
+break; after three breaks a mail counts as unfetchable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TOO_LARGE = f"it is larger than {MAX_MAIL_BYTES >> 20} MiB"
 
 @dataclass(slots=True)
 class FetchFailures:
-    """Remembers, over many connections, which mails were being fetched when one broke.
+    """Remembers, over many connections, which mails were being fetched when a connection broke.
 
     ``fetching`` are the mails of the current command; ``breaks`` has, for each mail, the number of
     breaks while only that mail was fetched.
@@ -196,7 +196,7 @@ class Fetcher:
 
 
 def _size(listed: FetchResponse | None) -> int:
-    """Return a mail's size according to the server; 1 if unknown, since it may not be empty."""
+    """Return the size of a mail as the server tells it, or 1 if the size is unknown."""
     return listed.size if listed is not None and listed.size is not None else 1
 
 

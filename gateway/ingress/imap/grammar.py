@@ -232,7 +232,7 @@ def encode_folder(folder: str) -> str:
     Raises ValueError for control characters.
     """
     if not folder.isprintable():
-        raise ValueError("a folder's name holds no control characters")
+        raise ValueError("a folder's name cannot contain control characters")
     return quoted(_ENCODED_IN_FOLDERS.sub(_utf7, folder))
 
 

@@ -1,8 +1,8 @@
 """The state of each mailbox, for the list of channels, the health page and the metrics.
 
-The state is read from the database, so every process and command reports the same. A mailbox that
-nobody reads is recognized by the time of its last complete pass, which the reader renews every few
-minutes.
+The state is read from the database, so every process and command reports the same. The reader of a
+mailbox stores the time of each complete pass, every few minutes. If that time is old, nobody reads
+the mailbox.
 """
 
 from __future__ import annotations

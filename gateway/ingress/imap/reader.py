@@ -1,13 +1,14 @@
-r"""Store the mail of one folder, oldest first, and settle each mail on the server after its commit.
+r"""Store the mail of one folder, oldest first, and settle each mail on the server afterwards.
 
-New mail is found by comparing UIDs with the database, never by sequence numbers or \Seen. Steps:
-fetch a mail, store it and its position in one transaction, then flag, move or remove it on the
-server. Steps that a crash left undone are done when the folder is opened again.
+To settle a mail is to do what the setting ``after`` says: flag, move or delete it, or keep it as it
+is. New mail is found by comparing UIDs with the database, never by sequence numbers or \Seen. A
+mail and the position in the folder are stored in one transaction; the mail is settled after the
+commit. Steps that a crash left undone are done when the folder is opened again.
 
-If the server assigns new UIDs, everything is read again and mail known by its bytes is not stored
-twice. A mail that the server does not send, or that breaks the connection, is recorded as
-unfetchable and retried later, while others continue. While database or disk fail, nothing is
-changed on the server.
+If the server assigns new UIDs, everything is read again, and a mail with the same bytes as a stored
+one is not stored twice. A mail that the server does not send, or that breaks the connection, is
+recorded as unfetchable and retried later, while others continue. While database or disk fail,
+nothing is changed on the server.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _log = log.logger("imap")
 class MailboxReader:
     """Reads an account's folder over an open session, while this process has the mailbox's lease.
 
-    ``after_problem`` says why the server refused to settle mails, if it did.
+    ``after_problem`` says why the server refused to settle mails, if it refused.
     """
 
     def __init__(
@@ -115,9 +116,9 @@ class MailboxReader:
     ) -> bool:
         """Store all new mail; return False if ``stop`` was set before all was stored.
 
-        ``advance`` gets the number of mails of each batch. ``look_back`` also searches below the
-        cursor (the UID reached so far): with several writers, a mail may appear later than one with
-        a higher UID.
+        ``advance`` is called with the number of mails of each batch. ``look_back`` also searches
+        below the cursor (the UID reached so far): with several writers, a mail may appear later
+        than one with a higher UID.
         """
         self.after_problem = None
         await self._settle_leftovers()
@@ -177,7 +178,10 @@ class MailboxReader:
         return [uid for uid in listed if uid not in known]
 
     async def _look_back(self) -> list[int]:
-        """Return UIDs just below the cursor that are not stored, none older than first opening."""
+        """Return UIDs just below the cursor that are not stored.
+
+        Mail from before the first opening of the folder is left out.
+        """
         first = max(self.box.backlog_end + 1, self.last - LOOK_BACK_UIDS)
         return await self._unknown_uids(first, self.last) if first <= self.last else []
 
@@ -304,7 +308,7 @@ class MailboxReader:
         """Return whether status rules act on a mail.
 
         They act on all new mail. On mail that existed when the folder was first opened, they act
-        only if the plan says so.
+        only if :meth:`plan` was told so.
         """
         seen, plan = self.box.first_seen_at, self.box.backlog_automation
         if plan == "all" or seen is None or mail.uid > self.box.backlog_end:

@@ -5,9 +5,9 @@ Message-ID is searched for. So no second copy is made if a confirmation got lost
 made a copy itself.
 
 If the server or the folder fails, the mailbox pauses for 1, 2, 4 … 240 minutes; after a refused
-login, for at least 15. If the server refuses one mail, only that mail pauses. The reason is stored
-with the copy; sending is never held up. If a process dies while it makes a copy, another takes over
-after five minutes.
+login, for at least 15 minutes. If the server refuses one mail, only that mail pauses. The reason is
+stored with the copy; sending is never held up. If a process dies while it makes a copy, another
+takes over after five minutes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _State:
 
 
 class SentCopies:
-    """Keeps the sent folders of those ``accounts`` that have one."""
+    """Puts copies into the sent folders of those ``accounts`` that have one."""
 
     name = "sent"
 
@@ -98,10 +98,18 @@ class SentCopies:
         try:
             await self.catch_up(account)
         except Unavailable as error:  # the database
-            _log.warning("copies wait", mailbox=account.log_name, reason=error.message)
+            _log.warning(
+                "copies of sent mail wait for the database",
+                mailbox=account.log_name,
+                reason=error.message,
+            )
         # no error may end the daemon or the copies of other mailboxes
         except Exception as error:  # noqa: BLE001
-            _log.error("copies stumbled", mailbox=account.log_name, **log.error_fields(error))
+            _log.error(
+                "copies of sent mail failed unexpectedly",
+                mailbox=account.log_name,
+                **log.error_fields(error),
+            )
 
     async def catch_up(self, account: ImapAccount) -> int:
         """Make all copies due for a mailbox, unless the mailbox pauses; return their number.
@@ -131,7 +139,7 @@ class SentCopies:
             if session is not None:
                 session.abort()
         if made:
-            _log.info("copies of sent mail", mailbox=account.log_name, made=made)
+            _log.info("copies of sent mail made", mailbox=account.log_name, made=made)
         return made
 
     async def _plan(self, account: ImapAccount, state: _State) -> None:
@@ -168,7 +176,7 @@ class SentCopies:
                 await session.append(account.sent_folder, copy.raw, copy.sent_at)
         except CommandRefused as error:
             _log.warning(
-                "copy refused",
+                "copy of sent mail refused",
                 mailbox=account.log_name,
                 mail=copy.outgoing,
                 reason=log.redact(error.message),
@@ -194,7 +202,7 @@ class SentCopies:
         state.paused_until = now + length
         log_line = _log.error if refused else _log.warning
         log_line(
-            "copies hindered",
+            "copies of sent mail delayed",
             mailbox=account.log_name,
             reason=log.redact(problem),
             failures=state.failures,

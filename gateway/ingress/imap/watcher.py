@@ -1,9 +1,9 @@
-"""Watch all mailboxes; one process reads each, when IDLE reports mail and every few minutes.
+"""Watch all mailboxes: read new mail when the server announces it, and every few minutes.
 
-After a failure of server, network, database or disk the next try comes after a growing pause; after
-a refused login, in 15 minutes or when somebody signs in. Each failure is recorded with the mailbox
-and logged, and never keeps other mailboxes from being read. A lost lease ends the reading before
-anything is stored.
+Each mailbox is read by one process, which has the lease. After a failure of server, network,
+database or disk the next try comes after a growing pause. After a refused login it comes in 15
+minutes, or when somebody signs in. Each failure is recorded with the mailbox and logged, and never
+keeps other mailboxes from being read. If the lease is lost, nothing more is stored.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Watch:
 
 
 class Watcher:
-    """Reads all mailboxes that it gets leases for; ``tokens`` supplies access tokens."""
+    """Reads every mailbox whose lease it gets; ``tokens`` supplies access tokens."""
 
     name = "mailboxes"
 
@@ -128,7 +128,7 @@ class Watcher:
             if watch is not None and watch.task is not None and watch.task.done():
                 error = watch.task.exception() if not watch.task.cancelled() else None
                 _log.error(
-                    "mailbox reader ended",
+                    "mailbox reader ended unexpectedly",
                     mailbox=watch.account.log_name,
                     **(log.error_fields(error) if error is not None else {}),
                 )
@@ -175,7 +175,7 @@ class Watcher:
             )
             return watch.lost_logins > 1
         except MailboxLeaseLost:
-            _log.info("mailbox lost", mailbox=watch.account.log_name)
+            _log.info("mailbox is read by another process", mailbox=watch.account.log_name)
         except Unavailable as error:
             await self._report_failure(watch, "failing", error.message)
         except OSError as error:
@@ -185,7 +185,9 @@ class Watcher:
         # no error may end the reading of a mailbox unnoticed
         except Exception as error:  # noqa: BLE001
             _log.error(
-                "mailbox stumbled", mailbox=watch.account.log_name, **log.error_fields(error)
+                "mailbox failed unexpectedly",
+                mailbox=watch.account.log_name,
+                **log.error_fields(error),
             )
             await self._report_failure(
                 watch, "failing", f"internal error ({type(error).__name__}), see the log"
@@ -365,7 +367,7 @@ class Watcher:
             before = await self._last_sign_in(watch.account, before)
 
     async def _last_sign_in(self, account: ImapAccount, known: datetime | None) -> datetime | None:
-        """Return when somebody last signed in to an account; ``known`` if the database is away."""
+        """Return when somebody last signed in; ``known`` if the database cannot be reached."""
         if account.client is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Hold bytes of a client until the session reads them; if they are many, the socket pauses.
+"""Hold bytes of a client until the session reads them; pause the socket if there are too many.
 
 After the client has closed or reset the connection, the bytes received before can still be read.
 When none are left, the methods that read raise :class:`EndOfInput`.
@@ -127,7 +127,7 @@ class InputBuffer:
         return self._cut(min(n, self.waiting))
 
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
-        """Return bytes up to and with ``separator``; ValueError if 256 bytes do not have it."""
+        """Return bytes up to and with ``separator``; ValueError if the first 256 bytes lack it."""
         while (found := self._data.find(separator, self._at)) < 0:
             if self.waiting > 256:
                 raise ValueError("the PROXY header has no end of line")

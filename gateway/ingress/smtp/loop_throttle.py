@@ -1,7 +1,7 @@
 """Limit expensive work per pass of the event loop, so that many busy sessions do not block it.
 
-Reading 256 KiB of a mail takes about 0.5 ms; 200 sessions doing so in one pass would stop all else
-for 0.1 s. Callers go on in the order in which they asked, so none waits forever.
+Reading 256 KiB of a mail takes about 0.5 ms; if 200 sessions do so in one pass, everything else
+waits for 0.1 s. Callers go on in the order in which they asked, so none waits forever.
 """
 
 from __future__ import annotations

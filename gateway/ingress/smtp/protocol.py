@@ -1,8 +1,8 @@
 """SMTP for incoming mail: the commands, on top of aiosmtpd's protocol class, and the server.
 
 aiosmtpd supplies the syntax of MAIL, RCPT, RSET, NOOP and EXPN, its hooks, and the PROXY parser.
-DATA, STARTTLS, the command loop (:mod:`gateway.ingress.smtp.session`) and the construction are
-ours, since the stock ones cancel a running commit when the client leaves, read DATA line by line,
+DATA, STARTTLS, the command loop (:mod:`gateway.ingress.smtp.session`) and the constructor are ours,
+since those of aiosmtpd cancel a running commit when the client leaves, read DATA line by line,
 reply with the text of internal errors, and take 0.6 ms to build. A test checks what we use of
 aiosmtpd.
 """
@@ -107,7 +107,7 @@ class SMTP(SessionProtocol, base.SMTP):
         return True
 
     async def smtp_STARTTLS(self, arg: str | None) -> None:
-        """Handle STARTTLS (RFC 3207): reset the session, and drop input from before."""
+        """Handle STARTTLS (RFC 3207): reset the session, and drop input that came before."""
         if self.service.certificate is None or self.tls:
             await self.push(
                 "502 5.5.1 TLS is not available"
@@ -278,7 +278,7 @@ SMTP.commands = commands_of(SMTP)
 def prototype_of(
     service: ListenerSettings, loop: asyncio.AbstractEventLoop, *, word: str
 ) -> dict[str, Any]:
-    """Return the attributes each protocol object starts with, built once per listener.
+    """Return the attributes that each protocol object starts with; call this once per listener.
 
     They are the attributes that aiosmtpd's constructor makes, and the replies that never change.
     """

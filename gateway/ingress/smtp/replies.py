@@ -38,7 +38,7 @@ def encoded(status: str | bytes) -> bytes:
 
 
 def new_error_id() -> str:
-    """Return a number that ties a reply to our log entry."""
+    """Return a number that names an error, in the reply to the client and in the log."""
     return secrets.token_hex(4)
 
 

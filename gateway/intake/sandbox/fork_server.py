@@ -1,10 +1,10 @@
-"""The process that imports the readers once and forks the workers, which share that memory.
+"""The process that imports the code for reading once and forks the workers, which share it.
 
 :mod:`gateway.intake.sandbox.pool` starts it as ``python -m gateway.intake.sandbox.fork_server FD
 READER CPU MEMORY``. It is single-threaded, which makes forking safe, and obeys two commands on its
-control socket: ``F`` with the file descriptor of another socket forks a worker that serves that
-other socket, and ``K`` with a pid kills that worker. The answer to both is the pid of the worker.
-When the control socket closes, the daemon is gone and all workers are killed.
+control socket. ``F`` comes with the file descriptor of a socket and forks a worker that answers
+requests on this socket. ``K`` with a pid kills that worker. The answer to both is the pid of the
+worker. When the control socket closes, the daemon is gone and all workers are killed.
 """
 
 from __future__ import annotations

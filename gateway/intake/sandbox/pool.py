@@ -1,10 +1,10 @@
 """A pool of worker processes that read mail and can be killed (reliability.md 14).
 
-No mail can stop the daemon. One fork server imports the readers once and forks the workers, so they
-share its memory and a killed worker is replaced in milliseconds. The daemon has a socket for each
-worker; a job is a chunk of mails. If a worker dies or runs out of time, the mails of its chunk are
-read one by one, and only a mail that fails twice on its own becomes a :class:`ReadFailure`.
-Idle workers wait in ``recv`` and cost nothing.
+No mail can stop the daemon. One fork server imports the code for reading once and forks the
+workers. So the workers share its memory, and a killed worker is replaced in milliseconds. The
+daemon has a socket for each worker; a job is a chunk of mails. If a worker dies or runs out of
+time, the mails of its chunk are read one by one, and only a mail that fails twice on its own
+becomes a :class:`ReadFailure`. Idle workers wait in ``recv`` and cost nothing.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Sandbox:
         return ReadFailure(str(lost))
 
     async def _ask(self, request: tuple[Any, ...], wall: float) -> Any:
-        """Send a request to the next free worker, return its answer; replace a failed worker."""
+        """Send a request to the next free worker and return the answer; replace a failed worker."""
         worker = await self._idle.get()
         try:
             if worker is None:
@@ -148,7 +148,9 @@ class Sandbox:
             raise WorkerLost(f"reading took longer than {wall:.0f} seconds") from None
         except (OSError, EOFError):
             await self._replace(worker)
-            raise WorkerLost("the reading process died: too much time or memory") from None
+            raise WorkerLost(
+                "the reading process died: it probably used too much time or memory"
+            ) from None
         except BaseException:  # cancelled while the worker is reading
             await asyncio.shield(self._replace(worker))
             raise
@@ -164,7 +166,7 @@ class Sandbox:
         return value
 
     async def _replace(self, worker: _Worker | None) -> None:
-        """Kill a worker; the next request that lacks a worker forks a new one."""
+        """Kill a worker; the next request that finds no free worker forks a new one."""
         if worker is not None:
             self.killed += 1
             await self._kill(worker)
@@ -271,8 +273,9 @@ def _single_result(found: list[Message | ReadFailure]) -> Message | ReadFailure:
 class _ResultUnpickler(pickle.Unpickler):
     """Unpickles an answer, building nothing but message values.
 
-    A worker that a mail has taken over could send anything. The types are listed one by one,
-    because a dotted name leads from any function of a module to its globals and to ``exec``.
+    A mail that exploits a fault in a reader could make the worker send anything. The types are
+    listed one by one, because a dotted name leads from any function of a module to its globals and
+    to ``exec``.
     """
 
     def find_class(self, module: str, name: str) -> Any:

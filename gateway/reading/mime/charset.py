@@ -83,7 +83,7 @@ def codec(label: str) -> str | None:
 def decode(
     data: bytes, label: str | None = None, hint: str | None = None
 ) -> tuple[str, str | None]:
-    """Return the text of ``data``, and a defect if its charset label is wrong, else None.
+    """Return (text, defect) of ``data``; the defect is None unless the charset label is wrong.
 
     ``label`` is the declared charset; ``hint`` is a second guess (for raw 8-bit headers, the
     charset of the body). Valid multi-byte UTF-8 overrules a wrong label (interfaces.md 3). CR, LF
@@ -209,8 +209,8 @@ def _guess(data: bytes, hint: str | None) -> str:
 def _cyrillic(data: bytes) -> str | None:
     """Return the text as Windows-1251 or KOI8-R if nearly all high bytes form Cyrillic words.
 
-    The two code pages swap upper and lower case, so only the right one gives words that are in
-    lower case or capitalised. In both, text of another script mixes the cases.
+    The two code pages swap upper and lower case. So Cyrillic words are in lower case or capitalised
+    only if the right one is used. Text of another script gives words of mixed case with either.
     """
     sample = data[: limits.CHARSET_SAMPLE]
     best, reading = 0.0, None
@@ -228,7 +228,10 @@ _CYRILLIC_WORD: Final = re.compile("(?<![а-яёА-ЯЁ])[А-ЯЁ]?[а-яё]+")
 
 
 def _by_shape(sample: bytes, high: int) -> str | None:
-    """Return the codec that charset-normalizer guesses; None for Latin text with a few accents."""
+    """Return the codec that charset-normalizer guesses, or None.
+
+    The result is None for text in Latin letters with only a few accents.
+    """
     letters = len(sample) - len(
         sample.translate(None, delete=bytes(range(65, 91)) + bytes(range(97, 123)))
     )

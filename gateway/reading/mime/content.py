@@ -1,8 +1,8 @@
 """Divide the parts of a mail into its body and its attachments (RFC 2046 5).
 
-Text of an attached mail never gets into the body (reliability.md 2). Of alternatives, the plain
-text is read and the HTML is shown. Attachments are hashed here and their content is dropped; on
-request the content is read from the raw mail again.
+Text of an attached mail never gets into the body (reliability.md 2). If a body is given both as
+plain text and as HTML, the plain text is read and the HTML is shown to people. Attachments are
+hashed here and their content is dropped; on request the content is read from the raw mail again.
 """
 
 from __future__ import annotations
@@ -116,7 +116,10 @@ class Collector:
         self.content.html = "\n".join(safe for safe, _ in found)[: limits.HTML] or None
 
     def from_html(self, sources: list[str]) -> str:
-        """Return the text of HTML bodies; if there is only one body, keep its quote marks too."""
+        """Return the text of HTML bodies, and note where the HTML marks quotes.
+
+        The marks are noted only if there is a single body.
+        """
         from gateway.reading.mime import html
 
         made = [html.to_text(source) for source in sources]
@@ -124,7 +127,7 @@ class Collector:
         return "\n\n".join(text for text, _ in made)
 
     def visit(self, part: Part, *, first: bool, related: bool = False) -> list[Piece]:
-        """Return the body pieces in a part; parts that are not body become attachments."""
+        """Return the body pieces in a part; parts outside the body become attachments."""
         if part.children and part.main == "multipart":
             return self.multipart(part, first)
         if part.main == "multipart":
@@ -249,7 +252,7 @@ class Collector:
         return _LINE_END.sub("\n", text)
 
     def attach(self, part: Part) -> None:
-        """Note an attachment; its content is decoded once for size and digest."""
+        """Note an attachment with its size and digest; its content is decoded only once."""
         if part.content_type in _MESSAGES:
             self.content.messages.append(part)
         data = part.content()
@@ -345,14 +348,14 @@ def unenriched(text: str) -> str:
 
 
 def _join(texts: list[str]) -> str:
-    """Join the pieces of a text, without blank lines around the whole."""
+    """Join pieces to one text, without blank lines at its start and end."""
     return "\n".join(
         text.strip("\n") if len(texts) > 1 else text for text in texts if text.strip()
     ).strip("\n")
 
 
 def content_of(root: Part, path: str) -> Iterator[tuple[Attachment, bytes]]:
-    """Yield the attachment at a part path with its content; nothing if the path has none."""
+    """Yield (attachment, content) for a part path; yield nothing if no attachment is there."""
     base = path.split("#")[0].split("!")[0]
     leaves = (each for each in root.walk() if (each.path or "1") == base and _is_leaf(each))
     part = next(leaves, None)
@@ -376,7 +379,10 @@ def _is_leaf(part: Part) -> bool:
 
 
 def _inner(sign: str, data: bytes, index: int) -> tuple[str, bytes] | None:
-    """Return the name and content of file ``index`` in a text (``#``) or a winmail.dat (``!``)."""
+    """Return (name, content) of the file with this index inside a part, or None.
+
+    ``sign`` tells what the part is: a text (``#``) or a winmail.dat (``!``).
+    """
     files = _pasted_files(data) if sign == "#" else _unpack_tnef(data)[0]
     return files[index] if 0 <= index < len(files) else None
 

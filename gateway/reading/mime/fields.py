@@ -1,4 +1,4 @@
-"""The header fields of a mail as values: mailboxes, ids, the date, and marks of other servers.
+"""The header fields of a mail as values: mailboxes, ids, the date, notes of other servers.
 
 Each field is read on request; the value of a missing or unreadable field is None or empty.
 """
@@ -46,7 +46,7 @@ class Fields:
 
     @property
     def sender(self) -> Address | None:
-        """Return the first mailbox in From with an address; if none has one, the first or None."""
+        """Return the first mailbox in From with an address, else the first mailbox, else None."""
         found = self.mailboxes("from")
         return next((each for each in found if each.address), found[0] if found else None)
 

@@ -1,8 +1,8 @@
 """Split a header block into fields, and decode their values.
 
-The standard library's structured header parser is never used: 64 KB of ``;;;;`` take it 20 seconds,
-20,000 encoded words 2.7 GB (reliability.md 15). Every pattern here takes linear time, and nothing
-raises: malformed headers are noted in ``defects``.
+The standard library's structured header parser is never used: it needs 20 seconds for 64 KB of
+``;;;;``, and 2.7 GB of memory for 20,000 encoded words (reliability.md 15). Every pattern here
+takes linear time, and nothing raises: malformed headers are noted in ``defects``.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class Headers:
 def decode_words(text: str) -> str:
     """Return ``text`` with its encoded words (RFC 2047) decoded.
 
-    Adjacent words in one charset are joined first, since a character may be divided between two.
+    Adjacent words in one charset are joined first, since one character may be divided between two
+    words.
     """
     if "=?" not in text:
         return text
@@ -131,7 +132,10 @@ def decode_words(text: str) -> str:
 
 
 def _joined_bytes(words: list[tuple[str, str]]) -> bytes:
-    """Return the bytes of adjacent encoded words, joining base64 cut inside a group of 4."""
+    """Return the decoded bytes of adjacent encoded words.
+
+    Base64 that is cut inside a group of four characters is joined first.
+    """
     out = []
     carried = ""
     for index, (encoding, data) in enumerate(words):
@@ -152,7 +156,11 @@ def _word_bytes(encoding: str, data: str) -> bytes:
 
 
 def base64_bytes(data: bytes) -> bytes:
-    """Decode base64 as far as possible: skip other characters, add padding, drop an odd rest."""
+    """Decode base64 as far as possible.
+
+    Other characters are skipped, padding is added, and a last character that is too few for a byte
+    is dropped.
+    """
     try:
         return binascii.a2b_base64(data)
     except binascii.Error:
@@ -218,7 +226,10 @@ def date(text: str) -> datetime | None:
 
 
 def _zone(text: str) -> timezone:
-    """Return the time zone for ``+hhmm`` or ``-hhmm``; names and 24 hours or more count as UTC."""
+    """Return the time zone for ``+hhmm`` or ``-hhmm``.
+
+    A name, or an offset of 24 hours or more, counts as UTC.
+    """
     if text[0] not in "+-":
         return UTC
     offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:5]))
@@ -236,7 +247,7 @@ def _within_years(moment: datetime) -> datetime | None:
 
 
 def parameters(text: str) -> tuple[str, dict[str, str]]:
-    """Return the value of a structured field and its parameters by lower-case name (RFC 2045 5.1).
+    """Return (value, parameters by lower-case name) of a structured field (RFC 2045 5.1).
 
     Parameters that are continued or encoded by RFC 2231 are joined and decoded.
     """

@@ -79,7 +79,7 @@ def depth_within(source: str, limit: int = limits.HTML_DEPTH) -> bool:
 
 
 def without_conditions(source: str) -> str:
-    """Return HTML without the parts for Outlook only (``<!--[if mso]> ... <![endif]-->``)."""
+    """Return HTML without parts that only Outlook shows (``<!--[if mso]> ... <![endif]-->``)."""
     out = []
     at = 0
     while (start := source.find("<!--[if", at)) >= 0:
@@ -92,7 +92,7 @@ def without_conditions(source: str) -> str:
 
 
 def sanitise(source: str) -> tuple[str, str | None]:
-    """Return HTML that may be shown in a sandboxed frame, and a defect if it was cut or dropped.
+    """Return (HTML that may be shown in a sandboxed frame, defect or None).
 
     Styles, event handlers and forms are removed.
     """
@@ -114,7 +114,7 @@ def sanitise(source: str) -> tuple[str, str | None]:
 
 
 def to_text(source: str) -> tuple[str, list[QuoteMark]]:
-    """Return the plain text of an HTML body, and its quote marks with their lines in that text.
+    """Return (plain text of an HTML body, quote marks with their lines in that text).
 
     Paragraphs become lines, table cells are set apart, quoted blocks become ``> `` lines, lists get
     bullets or numbers, and links keep their words only.

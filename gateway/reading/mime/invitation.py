@@ -1,8 +1,9 @@
 """Read calendar invitations (RFC 5545, RFC 5546): people, their answers, time and place.
 
 The library ``icalendar`` is imported only when a worker reads its first calendar. For a calendar
-that defines its own time zone, the library expands recurrence rules, which may never end. So these
-definitions are removed first, and a zone is known by its name alone. Broken values are left out.
+that defines its own time zone, the library expands recurrence rules, which may never end. So
+definitions of time zones are removed first, and a zone is known by its name alone. Broken values
+are left out.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def read(data: bytes, label: str | None, method: str = "") -> tuple[list[Invitat
 
 
 def lines(found: Invitation) -> str:
-    """Return an invitation as lines of text, which a mail without other text shows."""
+    """Return an invitation as lines of text, to be shown if the mail has no other text."""
     when = " - ".join(each for each in (found.start, found.end) if each)
     rows = [
         ("Invitation" if found.method != "REPLY" else "Answer to an invitation", found.summary),

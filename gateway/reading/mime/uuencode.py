@@ -1,4 +1,4 @@
-"""Decode uuencode: declared parts, and files pasted into a text (``begin 644 name`` to ``end``)."""
+"""Decode uuencode: whole parts, and files pasted into a text (``begin 644 name`` to ``end``)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _line(line: bytes) -> bytes:
 
 
 def find(body: bytes) -> list[PastedFile]:
-    """Return the uuencoded files in a text body, in order, except files without an ``end`` line."""
+    """Return the uuencoded files in a text, in order, but no file without an ``end`` line."""
     out: list[PastedFile] = []
     at = 0
     while len(out) < _MAX_FILES and (begin := _BEGIN.search(body, at)):

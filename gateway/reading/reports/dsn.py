@@ -2,8 +2,8 @@
 
 Their formats are in RFC 3464, RFC 8098 and RFC 5965. The machine-readable part is read first.
 :mod:`gateway.reading.reports.prose_bounces` reads bounces in prose, but only if the mail comes from
-the null path or a mailer's address (behaviour.md 2.1, step 5b). An absence note from such an
-address must not be taken for a bounce, so classification looks for automatic replies before prose.
+the null path or a mailer's address (behaviour.md 2.1, step 5b). An out-of-office reply from such an
+address must not be taken for a bounce, so classification looks for automatic replies first.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ _XTEXT: Final = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 class DeliveryReport:
     """The report in a mail, if there is one.
 
-    ``kind`` is "dsn", "mdn", "arf", "tls", "dmarc" or empty; a bounce in prose that is no
-    multipart/report has a ``bounce`` but no kind. ``announced`` is true if the subject or
+    ``kind`` is "dsn", "mdn", "arf", "tls", "dmarc" or empty; a bounce in prose has a ``bounce`` but
+    no kind, unless it is a multipart/report. ``announced`` is true if the subject or
     X-Failed-Recipients tells of a bounce.
     """
 
@@ -123,7 +123,7 @@ def read(
     *,
     null_path: bool,
 ) -> DeliveryReport:
-    """Return the report in a mail, else an empty report; ``text`` is the body for people."""
+    """Return the report in a mail, else an empty report; ``text`` is the body."""
     if text[:1] == "{" and (notice := ses_notice.read(text)) is not None:
         rule = "delivery notice of a mail service"
         return DeliveryReport(notice[0], notice[1], rule, announced=True)
@@ -162,7 +162,11 @@ def read(
 
 
 def _is_from_machine(sender: Address | None, subject: str) -> bool:
-    """Tell whether a machine sent a mail: no sender, a mailer, or a service reporting a failure."""
+    """Tell whether a machine sent a mail.
+
+    It did if the mail has no sender, if the sender is a mail system, or if a service reports a
+    failure.
+    """
     if sender is None or sender.address is None or is_mailer(sender):
         return True
     return bool(_SERVICE_ADDRESS.match(sender.address)) and _announces_failure(subject)
@@ -287,7 +291,10 @@ _RECIPIENT_FIELDS: Final = frozenset(
 
 
 def _from_status(parts: _Parts) -> list[BounceRecipient]:
-    """Return the recipients with an address from all status parts; if none has one, return all."""
+    """Return the recipients that all status parts name.
+
+    Recipients without an address are left out, unless none has an address.
+    """
     groups = (group for part in parts.status for group in _groups(_text_of(part)))
     described = (group for group in groups if _RECIPIENT_FIELDS & group.keys())
     out = [_recipient(group) for group in islice(described, _MAX_RECIPIENTS)]
@@ -336,7 +343,10 @@ def _typed_address(value: str) -> str | None:
 def _completed(
     recipients: list[BounceRecipient], text: str, headers: Headers, returned: Headers | None
 ) -> list[BounceRecipient]:
-    """Return the recipients; if none has an address, those named in the text or returned mail."""
+    """Return the recipients, with addresses from elsewhere if none has an address.
+
+    These addresses are found in the text or in the returned mail.
+    """
     if any(each.address for each in recipients):
         return recipients
     named = prose_bounces.named_in(headers, text) or prose_bounces.returned_to(returned)
@@ -356,7 +366,7 @@ def _returned_headers(parts: _Parts) -> Headers | None:
 
 
 def _headers_in(part: Part) -> Headers:
-    """Return the header of an attached mail; of other parts, the header that begins the text."""
+    """Return the header in a part: of the attached mail, or at the beginning of a text."""
     if part.children:
         return part.children[0].headers
     body = part.content()[:65536].replace(b"\r\n", b"\n").lstrip(b"\n")
@@ -369,7 +379,7 @@ def _bounce(
     text: str,
     action: BounceAction | None = None,
 ) -> Bounce:
-    """Return the bounce that lists each recipient once, with the worst action of all of them."""
+    """Return the bounce: each recipient once, and the worst action of any recipient."""
     worst = next(
         (each for each in _WORST if any(r.action == each for r in recipients)), action or "unknown"
     )

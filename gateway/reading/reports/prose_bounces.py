@@ -5,9 +5,9 @@ recognised by their shape: a sentence that tells of a failure, then addresses in
 above the copy of the returned mail. Only the first 64 Ki characters are read, in linear time.
 
 To add a language, add its phrases to ``_FAILURE_SUBJECTS`` (what subjects say) and ``_FAILURES``
-(what notices say). To add the dialect of a mailer, add its phrases to the row of their language,
-the place where it names the address to ``_ADDRESS_PLACES``, and the line above its copy of the mail
-to ``_COPY_START``.
+(what notices say). To add a mailer, add its phrases to the row of their language. Add the place
+where it names the failed address to ``_ADDRESS_PLACES``, and the line above its copy of the mail to
+``_COPY_START``.
 """
 
 from __future__ import annotations
@@ -333,7 +333,7 @@ def returned_id(text: str) -> str | None:
 
 
 def _by_library(root: Part) -> tuple[list[str], bool] | None:
-    """Return the addresses that flufl.bounce finds and whether all are delayed, or None."""
+    """Return (addresses that flufl.bounce finds, whether all are only delayed), or None."""
     from flufl.bounce import all_failures
 
     raw = root.buffer[:_MAX_LIBRARY_BYTES]

@@ -97,7 +97,7 @@ def _candidates(lines: list[str], last: int) -> list[tuple[int, str]]:
 def _with_beginning(lines: list[str], candidates: list[tuple[int, str]]) -> tuple[int, str] | None:
     """Return the shortest sentence whose first word is one that programs write.
 
-    A sentence that begins with a number counts only if no longer sentence begins with such a word.
+    If no sentence begins with such a word, the shortest one that begins with a number is returned.
     """
     numbered: tuple[int, str] | None = None
     for start, folded in candidates:

@@ -31,7 +31,7 @@ def colon_of(text: str) -> int:
 
 
 def label_of(text: str) -> Role | None:
-    """Return the role of a header label, even a decorated one; None if the label is unknown."""
+    """Return the role of a header label, or None; signs around it, like ``*``, are ignored."""
     bare = text.strip(DECORATION)
     return LABELS.get(fold(bare)) if 0 < len(bare) <= 40 else None
 
@@ -123,7 +123,7 @@ class _Block:
         return False
 
     def take(self, line: str) -> bool:
-        """Read a line as a new field or as more of the last; return False if the block ended."""
+        """Read a line as a new field or as a continuation; return False if the block ended."""
         colon = _COLON.search(line, 0, 60)
         role = label_of(line[: colon.start()]) if colon else None
         if colon is not None and role is not None and self.may_add(role):
@@ -138,7 +138,7 @@ class _Block:
         return len(self.fields[self.role]) < 20_000
 
     def may_add(self, role: Role) -> bool:
-        """Tell whether the block has no field of this role yet, or may have several of it."""
+        """Tell whether the block may take another field of this role."""
         return role not in self.fields or role in {"other", "cc", "to"}
 
     def add(self, role: Role, value: str) -> None:

@@ -2,7 +2,7 @@
 
 One pass over the lines serves both the search for forwards and the visible reply. Of a quote, only
 the first lines are looked at, so a long quoted mail takes little time. The words come from
-:mod:`gateway.reading.languages`; no rule here is for one client.
+:mod:`gateway.reading.languages`; no rule here is made for a single client.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def _is_table_row(line: str) -> bool:
 
 
 def is_framed(line: str) -> bool:
-    """Tell whether a line is text between dashes, which is a mark if a header block follows."""
+    """Tell whether a line is text between dashes; it is a mark if a header block follows."""
     return len(line) <= 300 and _FRAMED.fullmatch(line) is not None
 
 
@@ -100,7 +100,7 @@ def quote_end(lines: list[str], at: int, count: int) -> int:
 
 
 def _wrapped(before: str, line: str) -> bool:
-    """Tell whether ``line`` is the unquoted end of the line ``before``, which a client broke."""
+    """Tell whether a client broke a quoted line into ``before`` and the unquoted ``line``."""
     in_brackets = before.count("(") > before.count(")") and ")" in line
     in_address = before.count("<") > before.count(">", 2) and ">" in line
     last_words = len(before) >= 68 and len(line) <= 24 and line[0].islower()

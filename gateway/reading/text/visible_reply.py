@@ -2,7 +2,7 @@
 
 Quotes and attributions are moved to ``quoted_text``, so nothing is lost. Closings and signatures
 stay. If the sender wrote both before and after a quote, or between quotes, the quotes stay too,
-since the sender's sentences make no sense without them.
+since the sender's words make no sense without them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def _split_at(lines: list[str], found: list[OutlineItem], cut: int) -> tuple[str
 
 
 def _quote_start(lines: list[str], found: list[OutlineItem]) -> int:
-    """Return the first line of the quote that ends the text, or the number of lines.
+    """Return the line at which the quote at the end of the text begins.
+
+    Without such a quote, the number of lines is returned.
 
     The quote begins at a header block, a mark, or an attribution without quote signs below it.
     """
@@ -88,8 +90,8 @@ def _quote_start(lines: list[str], found: list[OutlineItem]) -> int:
 def _attribution_on_top(found: list[OutlineItem], cut: int) -> OutlineItem | None:
     """Return the attribution that begins at line ``cut``, or None.
 
-    Call this only if no text is above ``cut``. The text below the attribution is kept as the reply:
-    either the quote was removed, or the sender wrote below a quote without signs.
+    Call this only if no text is above ``cut``. The text below the attribution is kept as the reply,
+    since the client removed the quote or quotes without signs.
     """
     return next((each for each in found if each.start == cut and each.kind == "attribution"), None)
 
@@ -120,7 +122,7 @@ def _quote_follows(lines: list[str], at: int) -> bool:
 
 
 def _without_quotes(lines: list[str], quotes: list[OutlineItem]) -> tuple[list[str], list[str]]:
-    """Return the lines without quotes, and the lines removed.
+    """Remove quotes from lines; return (the remaining lines, the removed lines).
 
     If the sender wrote on both sides of a quote, only the attributions are removed.
     """

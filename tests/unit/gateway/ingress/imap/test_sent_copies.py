@@ -173,7 +173,7 @@ async def test_the_log_holds_neither_mail_nor_secret(quick, clock, real, free_po
         for line in map(json.loads, written.getvalue().splitlines())
         if line.get("room") == "sent"
     ]
-    assert events == ["copies hindered", "copies of sent mail"]
+    assert events == ["copies of sent mail delayed", "copies of sent mail made"]
     assert not [
         word
         for word in ("About", "A line of", "client@client", account.password, account.username)
