@@ -26,7 +26,7 @@ class UsageError(TicketgateError):
 
 
 class Rejected(TicketgateError):
-    """The request cannot be met as it stands and nothing was changed; base of five kinds."""
+    """The request cannot be fulfilled, and nothing was changed; base class of five kinds."""
 
 
 class NotFound(Rejected):

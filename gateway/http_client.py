@@ -23,13 +23,16 @@ _READ_BYTES: Final = 64 << 10  # of an answer, at a time
 
 
 class NoAnswer(Unavailable):
-    """No complete answer came; the message goes on after the server's name: "did not answer"."""
+    """No complete answer came.
+
+    The message is to be put after the server's name, like "did not answer".
+    """
 
 
 class NotAllowed(Refused):
     """Nothing was sent: the address is invalid or refused by the caller.
 
-    The message goes on after the server's name: "may not be asked".
+    The message is to be put after the server's name, like "may not be asked".
     """
 
 
@@ -56,9 +59,9 @@ async def post(
     """POST a form or bytes without following redirects; raises NoAnswer and NotAllowed.
 
     ``seconds`` limits the whole request, ``most`` the bytes of the body that are read. The name is
-    looked up once. ``allowed`` is asked about each IP address before a connection to that address.
-    No proxy is used then, since it would connect to addresses we do not see. Without ``allowed``,
-    proxies of the environment are used.
+    looked up once. If ``allowed`` is given, it is asked about each IP address before we connect to
+    that address, and no proxy is used, since a proxy would connect to addresses that we do not see.
+    Otherwise the proxies named in the environment are used.
     """
     import aiohttp
 

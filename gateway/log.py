@@ -106,7 +106,7 @@ def _places(error: BaseException) -> list[str]:
 
 
 def logger(name: str) -> FilteringBoundLogger:
-    """Return the logger of a part of the program; ``name`` is the field ``room`` of its lines."""
+    """Return the logger of a part of the program; each line has ``name`` in its field ``room``."""
     bound: FilteringBoundLogger = structlog.get_logger(room=name)
     return bound
 

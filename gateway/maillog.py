@@ -1,4 +1,4 @@
-"""The log events about mail, one function each; they never change, so old logs stay searchable.
+"""Log events about mail, one function each. Events never change, so old logs stay searchable.
 
 Each accepted mail is logged at its end by exactly one of :func:`processed`, :func:`held` and
 :func:`duplicate`. Field names are stable. Addresses are passed in full and logged as ``[log]
@@ -25,7 +25,7 @@ def queued(*, mail_id: int | str, source: str, size: int, peer: str | None = Non
 def refused(
     *, source: str, reason_code: str, peer: str | None = None, address: str | None = None
 ) -> None:
-    """Log that a mail, a recipient or a connection was refused, for good or for now."""
+    """Log that a mail, a recipient or a connection was refused, permanently or temporarily."""
     _log.info(
         "refused", source=source, reason_code=reason_code, peer=peer, address=log.address(address)
     )

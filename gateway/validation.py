@@ -23,7 +23,10 @@ def refuse_breaks(what: str, *values: str | None) -> None:
 
 
 def refuse_unnamed(whose: str, what: str, value: str) -> None:
-    """Refuse a text that is blank, too long or has line breaks: the ``what`` of ``whose``."""
+    """Refuse a text that is blank, too long or has line breaks.
+
+    In the error, ``what`` names the text and ``whose`` the object it belongs to.
+    """
     refuse_breaks(what, value)
     if not value.strip():
         raise Invalid(f"{whose} needs a {what}", what)

@@ -32,7 +32,7 @@ FROM_OUTSIDE: Final = frozenset({"mail", "B", "S9"})  # causes that are mail fro
 
 
 class ActionMail:
-    """Prepares mails for tickets of the unit of work that ``composer`` belongs to."""
+    """Prepares mails for tickets in the unit of work of ``composer``."""
 
     def __init__(
         self, composer: AutomaticMail, identity: MailIdentity, templates: Templates
@@ -158,9 +158,9 @@ class ActionMail:
         return _prepared(mails)
 
     def _insiders(self, ticket: Ticket, to: Sequence[str]) -> list[tuple[Address, User | None]]:
-        """Return each address in ``to`` once, with its user or None; leaves out our channels.
+        """Return (address, its user or None) for the addresses in ``to``, each address once.
 
-        An entry of ``to`` is an address or "owner".
+        An entry of ``to`` is an address or "owner". Addresses of channels are left out.
         """
         users, channels = self.unit.desk.users, self.unit.desk.channels
         owner = next((user for user in users.values() if user.id == ticket.owner_id), None)

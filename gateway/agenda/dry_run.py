@@ -59,7 +59,7 @@ async def tryout(
 
 
 async def _run_to_its_end(runner: WorkflowRunner, ticket: int, now: datetime) -> None:
-    """Execute the newest run of a ticket; before each step, set the clock to when it is due."""
+    """Execute the newest run of a ticket, with the clock set to the due time of each step."""
     number = runner.unit.enrolments[ticket][-1].id
     for _ in range(MOST_STEPS):
         if (run := runner.enrolment(number)).state != "ACTIVE":

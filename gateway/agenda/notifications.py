@@ -1,4 +1,4 @@
-"""For each user, queue one mail with all due notices."""
+"""For each user, queue one mail with all due notifications."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def notify(
 ) -> list[tuple[int, str]]:
     """Queue the mails and return (ticket, address) of each.
 
-    Notices of a user who left or cannot be reached by mail are deleted.
+    If a user is not active or cannot be reached by mail, their notifications are deleted.
     """
     users = {user.id: user for user in act.unit.desk.users.values()}
     by_user: dict[int, list[Notice]] = {}
@@ -44,7 +44,7 @@ def notify(
 
 
 def _mail(composer: AutomaticMail, user: User, notices: Sequence[Notice]) -> Outgoing | None:
-    """Return the mail; None if the user left, or if the user's address is ours or unusable."""
+    """Return the mail; None if the user is not active or their address is ours or unusable."""
     if not user.active or user.address in composer.writer.unit.desk.channels:
         return None
     first = notices[0]

@@ -129,7 +129,7 @@ class Agenda:
 
     @asynccontextmanager
     async def _acting(self, actor: str) -> AsyncIterator[AgendaTransaction]:
-        """Open a transaction; at its end everything is written, or on an error nothing."""
+        """Yield a transaction; write everything at its end, or nothing if an error is raised."""
         async with self.database.write(ordered=True) as connection:
             now = self.clock.now()
             unit = await UnitOfWork.open(connection, now)
@@ -147,7 +147,7 @@ class Agenda:
     async def _send_draft(self, draft: drafts.DueDraft) -> str:
         """Queue a scheduled mail; return "queued", or why it could not be queued.
 
-        An unforeseen error fails the mail as well, or it would stay due for ever.
+        After an unforeseen error the mail counts as failed, since it would else stay due for ever.
         """
         try:
             author = CorrespondenceDesk(
@@ -251,7 +251,7 @@ class Agenda:
         ]
 
     async def _send_notices(self) -> list[Ran]:
-        """Queue one mail for each user whose notices are due."""
+        """Queue one mail for each user whose notifications are due."""
         async with self.database.read() as connection:
             if not await notices.due(connection, self.clock.now(), 1):
                 return []
@@ -264,7 +264,7 @@ class Agenda:
 
 
 def _by_ticket(unit: UnitOfWork, found: Collection[Delivered]) -> dict[int | None, list[Delivered]]:
-    """Return the deliveries by ticket number, following merges; without a ticket, under None."""
+    """Return the deliveries, grouped by ticket number after merges; None means no ticket."""
     grouped: dict[int | None, list[Delivered]] = {}
     for each in found:
         ticket = unit.live_ticket(each.ticket)

@@ -1,8 +1,8 @@
 """Execute workflow runs, action after action, until each waits or ends (behaviour.md 3.3).
 
 The work is part of the caller's transaction. Every action sees the ticket as the previous action
-left it. Mail of this transaction is written before the same ticket sends more, because the limits
-on automatic mail count all earlier mail.
+left it. Before more mail is made for a ticket, its earlier mail of this transaction is written,
+because the limits on automatic mail count all earlier mail.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ MOST_STEPS: Final = 200  # of one run in one transaction; a longer run goes on i
 class WorkflowRunner:
     """Executes the runs of one transaction.
 
-    ``done``: enrolment id to the ids of the actions that it executed before. ``records`` and
-    ``mails`` collect the log entries and mails of this transaction.
+    ``done`` maps enrolment ids to the ids of actions executed before. ``records`` and ``mails``
+    collect the log entries and mails of this transaction.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """Turn decisions into rows: the only interpreter of :data:`core.decisions.tickets.Decision`, and
 the only place that changes a ticket (R7).
 
-It changes a unit of work inside the transaction of the work that caused the decisions; nothing is
-written before the unit is flushed. Each decision has one handler in the modules beside this one,
-and a decision without a handler is a type error.
+Decisions change a unit of work in memory. The caller then flushes it inside its own transaction.
+Each decision has one handler in the modules beside this one, and a decision without a handler is a
+type error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from gateway.store.tickets.unit_of_work import UnitOfWork
 
 
 class Applier:
-    """Performs decisions on a unit of work; the caller then awaits ``finish`` and flushes it."""
+    """Performs decisions on a unit of work.
+
+    The caller then awaits ``finish`` and flushes the unit.
+    """
 
     def __init__(
         self, unit: UnitOfWork, now: datetime, actor: str = "system", zone: tzinfo = UTC
@@ -50,7 +53,7 @@ class Applier:
                 mail.notes.append(type(decision).__name__)
 
     async def finish(self) -> None:
-        """Name tickets after their conversations, in one go for all decisions so far."""
+        """Name tickets after their conversations, for all decisions performed so far."""
         await tickets.name_tickets(self.context)
 
     def remark(self, ticket: int, kind: str, cause: Cause, detail: str | None = None) -> None:

@@ -1,8 +1,8 @@
 """State that the handlers of decisions share: unit of work, instant, actor, and lookups.
 
 Numbers and ids may be :data:`core.decisions.tickets.NEW`; ``number`` and ``thread_id`` resolve
-them. A LookupError means that a decision names something that is not in the unit of work: a fault
-of ours, which undoes the transaction.
+them. A LookupError means that a decision names something that is not in the unit of work. That is a
+fault of this program; the transaction is rolled back.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def required(mail: MailContext | None) -> MailContext:
 
 
 def address_of(address: Address) -> dict[str, str | None]:
-    """Return an address as it is stored with a message."""
+    """Return an address as the JSON object that is stored with a message."""
     return {"name": address.name, "address": address.address}
 
 
 @dataclass(slots=True)
 class ApplyContext:
-    """Shared state of one transaction; ``actor`` acts wherever no mail is given."""
+    """Shared state of one transaction; the history names ``actor`` where no mail is given."""
 
     unit: UnitOfWork
     now: datetime
@@ -66,7 +66,10 @@ class ApplyContext:
     # ---- looking up
 
     def number(self, ticket: int, mail: MailContext | None = None) -> int:
-        """Return the number; NEW is the mail's ticket or, without a mail, the one opened last."""
+        """Return the number that ``ticket`` stands for.
+
+        NEW stands for the mail's ticket or, without a mail, for the ticket opened last.
+        """
         if ticket != NEW:
             return ticket
         number = mail.ticket if mail is not None else self.opened
@@ -75,11 +78,11 @@ class ApplyContext:
         return number
 
     def ticket(self, number: int, mail: MailContext | None = None) -> Ticket:
-        """Return the ticket with this number, where NEW is resolved by :meth:`number`."""
+        """Return the ticket with this number; NEW stands for a ticket as in :meth:`number`."""
         return self.unit.tickets[self.number(number, mail)]
 
     def followed(self, thread: int) -> Thread:
-        """Return the thread that this thread was joined into (even in this batch), else itself."""
+        """Return the thread into which this one was joined, even in this batch; else this one."""
         found = self.unit.follow(thread)
         return found if found is not None else self.unit.threads[thread]
 

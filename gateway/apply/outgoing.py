@@ -1,4 +1,4 @@
-"""Queue mail, notices to users, tasks and webhook calls (behaviour.md 2.3, O01 to O15)."""
+"""Queue mail, notifications, tasks and webhook calls (behaviour.md 2.3, O01 to O15)."""
 
 from __future__ import annotations
 
@@ -122,10 +122,10 @@ def _message_row(context: ApplyContext, mail: Outgoing, thread: Thread, number: 
 
 
 def _thread_of(context: ApplyContext, ticket: int | None, mail: Outgoing) -> Thread:
-    """Return the thread of a mail; a fresh one is stored, with the ticket's requester on it."""
+    """Return the thread of a mail. If it is new, store it and add the ticket's requester."""
     unit = context.unit
     if mail.thread is None:
-        raise LookupError("a mail without a thread cannot be stored on one")
+        raise LookupError("the mail to store has no thread")
     if not mail.fresh:
         return context.followed(mail.thread.id)
     attached_at = context.now if ticket is not None else None
@@ -138,9 +138,9 @@ def _thread_of(context: ApplyContext, ticket: int | None, mail: Outgoing) -> Thr
 
 
 def relay(context: ApplyContext, decision: o.Relay, mail: MailContext | None) -> None:
-    """Queue an agent's answer by mail as a reply to the requester, due at once (E19).
+    """Send an agent's mailed answer on to the requester: queue it as a reply due at once (E19).
 
-    The agenda builds the mail, as it does for scheduled ones.
+    The agenda composes the reply, as it does for scheduled mail.
     """
     unit, mail, ticket = context.unit, required(mail), decision.ticket
     requester = unit.contacts.get(unit.tickets[ticket].requester_id or 0)
@@ -205,7 +205,7 @@ def fail_draft(context: ApplyContext, decision: o.FailDraft) -> None:
 
 
 def notify(context: ApplyContext, decision: o.Notify, mail: MailContext | None) -> None:
-    """Queue a notice for each user who wants to be told."""
+    """Queue a notification for each user who wants to be told."""
     unit, ticket = context.unit, context.ticket(decision.ticket, mail)
     for user, due_at in notifications.told(
         decision, ticket, unit.desk.users, context.now, context.zone
@@ -224,7 +224,7 @@ def notify(context: ApplyContext, decision: o.Notify, mail: MailContext | None) 
 
 
 def drop_notices(context: ApplyContext, decision: o.DropNotices) -> None:
-    """Delete notices that cannot be sent."""
+    """Delete notifications that cannot be sent."""
     context.unit.outward.dropped_notices.extend(decision.notices)
 
 

@@ -54,7 +54,7 @@ def set_closure(context: ApplyContext, decision: d.SetClosure, mail: MailContext
 
 
 def set_fields(context: ApplyContext, decision: d.SetFields) -> None:
-    """Set fields; a ticket whose subject or requester a person sets is not renamed later."""
+    """Set fields. If a person sets subject or requester, the ticket is not renamed later."""
     number, cause = decision.ticket, decision.cause
     ticket = context.unit.tickets[number]
     changes: dict[str, Any] = dict(decision.fields)

@@ -30,7 +30,7 @@ UntilOption = Annotated[
     typer.Option(
         "--until",
         metavar="ISO-TIME",
-        help="Move the clock on to this time, like 2026-01-31T09:00Z, and run work due until then.",
+        help="Set the clock forward to this time, like 2026-01-31T09:00Z, and do work due by then.",
     ),
 ]
 

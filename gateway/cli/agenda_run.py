@@ -20,8 +20,8 @@ async def run_until_idle(
 ) -> list[dict[str, Any]]:
     """Do all due work, again and again until none is left; return the work done, in order.
 
-    If ``until`` is given, the clock is then set to the next due time, up to ``until``, and due work
-    is done again.
+    If ``until`` is given, set the clock to the next due time and do the due work; repeat this up to
+    the time ``until``.
     """
     done: list[dict[str, Any]] = []
     work = _Work(opened, opened.agenda(), opened.outbox(), opened.webhooks())

@@ -36,14 +36,15 @@ PAUSE_SECONDS = 1.0  # after the first fruitless connection; each further pause 
 async def import_mailbox(
     opened: Installation, name: str, since: date | None, *, automation: bool
 ) -> dict[str, Any]:
-    """Import the mailbox of this name or channel; return counts of its mails.
+    """Import the mailbox that has this name or serves this channel; return three counts.
 
-    They count mails that were imported, mails left, and mails that could not be fetched.
+    The counts are: mails imported, mails not imported yet, mails that could not be fetched.
     """
     found = find_accounts(accounts(opened.settings), name)
     if len(found) > 1:
         raise UsageError(
-            f"{name} has several mailboxes: name one of {', '.join(each.name for each in found)}"
+            f"{name} has several mailboxes; give one of the names "
+            f"{', '.join(each.name for each in found)}"
         )
     opened.start_log()
     boxes = Mailboxes(opened.database)
@@ -178,7 +179,7 @@ async def _keep(
 
 @asynccontextmanager
 async def _processed(opened: Installation) -> AsyncIterator[None]:
-    """Process mail while the import runs, and what is left when it has ended."""
+    """Process stored mail while the import runs; at its end, process the remaining mail."""
     intake = await opened.intake()
     over = asyncio.Event()
     working = asyncio.create_task(intake.serve(over, Wake()))

@@ -36,7 +36,7 @@ def _usage(command: Any, ctx: Any) -> list[str]:
 
 
 def _usage_word(param: Any) -> str:
-    """Return the words for an argument or a required option; an optional option has none."""
+    """Return the text for an argument or a required option; "" for any other option."""
     if param.param_type_name == "argument":
         return str(param.metavar) if param.required else f"[{param.metavar}]"
     return f"{max(param.opts, key=len)} {param.metavar}" if param.required else ""

@@ -105,7 +105,7 @@ async def _chunk(
 
 
 def _open(file: str) -> tuple[bytes, str]:
-    """Return the bytes of a file and an empty text, or no bytes and why the file cannot be read."""
+    """Return (bytes of the file, ""), or (b"", reason) if the file cannot be read."""
     try:
         with Path(file).open("rb") as stream:
             raw = stream.read(MAX_MAIL_BYTES + 1)
@@ -225,7 +225,10 @@ def _invitation(found: Invitation) -> dict[str, Any]:
 
 
 def page(row: dict[str, Any]) -> str:
-    """Return a row as text: the main facts, then the reply or, without one, the whole text."""
+    """Return a row as text: the main facts, then the reply.
+
+    If no reply was found in the mail, the whole text is shown.
+    """
     sender = row["from"] or {}
     head = [
         f"File      {row['file']}",

@@ -134,7 +134,7 @@ def release(
 def discard(
     context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Discard a held or quarantined mail. It can still be printed with mail raw."""
+    """Discard a held or quarantined mail. The command mail raw can still print it."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         await opened.held_mail(as_user).discard(mail_id)

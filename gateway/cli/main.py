@@ -20,7 +20,7 @@ from gateway.cli.group import PARSER_ERROR, App, PlainCommand, PlainGroup
 
 MODULES = {  # command or group: its module, and its line on the first help page
     "serve": ("serve", "Run the daemon."),
-    "send-test": ("send_test", "Send one mail through the SMTP port, to see it work."),
+    "send-test": ("send_test", "Send one mail through the SMTP port, to try the daemon out."),
     "deliver": ("deliver", "Store one mail from stdin in the spool."),
     "replay": ("replay", "Process .eml files, mboxes and Maildirs."),
     "inspect": ("inspect", "Read mail without storing anything."),

@@ -32,7 +32,7 @@ Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST, help="The number o
 Ids = Annotated[
     list[int],
     typer.Argument(
-        metavar="ID...", max=HIGHEST, help="The numbers of deliveries, as outbox list shows them."
+        metavar="ID...", max=HIGHEST, help="The numbers of the deliveries (see outbox list)."
     ),
 ]
 STATES = ("scheduled", "queued", "sent", "deferred", "failed", "cancelled")

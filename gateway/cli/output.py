@@ -34,9 +34,9 @@ def output_optional() -> Iterator[None]:
 
 
 def emit_done(document: dict[str, Any]) -> None:
-    """Print the result of an act that is not on a single ticket.
+    """Print the result of an act that concerns several tickets or none.
 
-    This is ``document`` with the keys of interfaces.md 2.1.
+    Keys of interfaces.md 2.1 that are not in ``document`` are added.
     """
     emit({"ticket": None, "message": None, "changes": []} | document)
 
@@ -46,7 +46,7 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, set | frozenset):
         return sorted(value)
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def table(
@@ -162,11 +162,11 @@ def agree(question: str, *, yes: bool, dry_run: bool) -> bool:
 def refuse_unasked(*, yes: bool, dry_run: bool) -> None:
     """Raise UsageError for ``--yes`` together with ``--dry-run``.
 
-    Without a terminal to ask at, one of the two must be given.
+    Also raises it if neither is given and there is no terminal on which to ask the user.
     """
     from gateway.errors import UsageError
 
     if yes and dry_run:
         raise UsageError("--yes and --dry-run exclude each other")
     if not (yes or dry_run) and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("there is no terminal to ask at: give --yes or --dry-run")
+        raise UsageError("no terminal on which to ask for confirmation: give --yes or --dry-run")

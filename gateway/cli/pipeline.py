@@ -97,7 +97,7 @@ def add(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a pipeline. Its triggers are off; turn them on with pipeline set."""
+    """Add a pipeline. Its triggers are off; the command pipeline set turns them on."""
     with options_checked(context):
         steps = [_status_plan(each) for each in status]
     _change(context, lambda desk: desk.add_pipeline(name, steps), as_user, as_json=as_json)
@@ -114,7 +114,7 @@ OnEmailSentOption = Annotated[
     typer.Option(
         "--on-email-sent",
         metavar="STATUS|off",
-        help="Trigger A: the status a ticket moves to when a user sends mail on the ticket.",
+        help="The status to which a ticket moves when a user replies to the customer (trigger A).",
     ),
 ]
 OnCustomerReplyOption = Annotated[
@@ -122,7 +122,7 @@ OnCustomerReplyOption = Annotated[
     typer.Option(
         "--on-customer-reply",
         metavar="STATUS|off",
-        help="Trigger B: the status a ticket moves to when the customer replies.",
+        help="The status to which a ticket moves when the customer replies (trigger B).",
     ),
 ]
 StrangersOption = Annotated[
@@ -297,7 +297,7 @@ def delete(
 def import_(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A TOML file, as pipeline export prints it.")
+        Path, typer.Argument(metavar="FILE", help="A TOML file like the output of pipeline export.")
     ],
     yes: Yes = False,
     dry_run: DryRun = False,

@@ -73,8 +73,7 @@ class DateClock:
     def now_of(self, message: Message) -> datetime:
         """Return the Date of a mail, but never an earlier time than at the last call.
 
-        For a mail without a Date, return the time of the last call again, or now for the first
-        mail.
+        For a mail without a Date, return what the last call returned; for a first mail, now.
         """
         date = message.date or self._last or self._clock.now()
         self._last = date if self._last is None else max(self._last, date)
@@ -84,9 +83,9 @@ class DateClock:
 async def replay(
     opened: Installation, paths: Sequence[Path], options: Options
 ) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
-    """Process mail under ``paths``; return the results, and where each thread is at the end.
+    """Process the mail in ``paths``; return the results, and the final place of each thread.
 
-    The second value is (thread, ticket), keyed by the thread id that a result names.
+    The places map the thread id in a result to (thread, ticket), after all joins and merges.
     """
     tally = Tally()
     async with AsyncExitStack() as stack:

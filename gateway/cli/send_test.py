@@ -20,7 +20,7 @@ from gateway.cli.output import emit
 from gateway.cli.usage_errors import options_checked
 from gateway.errors import Refused, Unavailable, UsageError
 
-app = App("Send one mail through the SMTP port, to see it work.")
+app = App("Send one mail through the SMTP port, to try the daemon out.")
 ANY_HOST = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 ChannelAddress = Annotated[
     str, typer.Argument(metavar="ADDRESS", help="The address of the channel to write to.")
@@ -37,7 +37,7 @@ def send_test(
     sender: Sender = "customer@example.com",
     as_json: AsJson = False,
 ) -> None:
-    """Send one mail through the SMTP port, to see it work."""
+    """Send one mail through the SMTP port, to try the daemon out."""
     with options_checked(context):
         settings = load(named_file(context), os.environ).settings
         if not settings.smtp.listen:

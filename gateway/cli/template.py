@@ -99,7 +99,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add or change a template, and print its unknown tokens. New ones need subject and text."""
+    """Add or change a template, and print its unknown tokens. To add one, give subject and text."""
     with options_checked(context):
         if text is not None and text_file is not None:
             raise UsageError("--text and --text-file exclude each other")

@@ -45,7 +45,7 @@ FreeThread = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="The number of a thread without a ticket, as mail show prints it.",
+        help="The number of a thread without a ticket (see mail show).",
     ),
 ]
 
@@ -104,7 +104,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
 
 @app.command()
 def show(context: typer.Context, number: TicketNumber, as_json: AsJson = False) -> None:
-    """Show a ticket with messages and history. For a merged ticket, show the one that stayed."""
+    """Show a ticket with its messages and history. For a merged ticket, show the surviving one."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.cli.stored_html import html_of
@@ -168,7 +168,7 @@ ThreadOption = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="The number of a thread without a ticket, as mail show prints it.",
+        help="The number of a thread without a ticket (see mail show).",
     ),
 ]
 
@@ -246,10 +246,7 @@ def note(
 DoneOption = Annotated[
     int,
     typer.Option(
-        "--done",
-        metavar="ID",
-        max=HIGHEST,
-        help="The number of the task, as ticket show prints it.",
+        "--done", metavar="ID", max=HIGHEST, help="The number of the task (see ticket show)."
     ),
 ]
 
@@ -414,7 +411,7 @@ MessagesOption = Annotated[
         "--message",
         metavar="ID",
         max=HIGHEST,
-        help="The id of a message, as ticket show --json prints it; may be repeated.",
+        help="The id of a message (see ticket show --json); may be repeated.",
     ),
 ]
 

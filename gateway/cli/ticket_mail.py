@@ -31,7 +31,7 @@ Thread = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="Write on the thread with this number in ticket show. Default: the first.",
+        help="The number of the thread to write on (see ticket show). Default: the first thread.",
     ),
 ]
 NewThread = Annotated[bool, typer.Option("--new-thread", help="Start a new thread on the ticket.")]
@@ -46,7 +46,8 @@ SetStatus = Annotated[
     typer.Option(
         "--status",
         metavar="STATUS",
-        help="Move the ticket to this status, not to the one that trigger A names.",
+        help="Move the ticket to this status. Default: the status that the pipeline sets when a "
+        "user replies to the customer.",
     ),
 ]
 At = Annotated[
@@ -54,7 +55,7 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="ISO-TIME",
-        help="Send at this time, like 2026-01-31T09:00Z; outbox cancel stops the mail.",
+        help="Send at this time, like 2026-01-31T09:00Z; to stop the mail, use outbox cancel.",
     ),
 ]
 
@@ -123,7 +124,7 @@ def forward(
             "--message",
             metavar="ID",
             max=HIGHEST,
-            help="The id of a message in ticket show --json. Default: the newest incoming one.",
+            help="The id of the message (see ticket show --json). Default: the newest incoming.",
         ),
     ] = None,
     attach: Attach = None,

@@ -34,7 +34,7 @@ def options_checked(context: typer.Context) -> Iterator[None]:
 
 
 def is_help(error: Exception) -> bool:
-    """Return whether an "error" only shows the help page: a group was called without a command."""
+    """Return whether a group was called without a command: typer then raises to show the help."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
@@ -93,7 +93,7 @@ def _name(param: Any) -> str:
 
 
 def _value_problem(error: Any) -> str:
-    """Return a sentence that names the refused value and the reason; pydantic's names no value."""
+    """Return a sentence with the refused value and the reason; pydantic's text lacks the value."""
     problems: list[Any] = getattr(error.__cause__, "errors", list)()
     if not problems:
         return str(error.message).rstrip(".")

@@ -91,7 +91,7 @@ ActiveOption = Annotated[
     typer.Option(
         "--active",
         metavar=ON_OFF,
-        help="Whether the user is active: may act, and counts as a user when they write mail.",
+        help="Whether the user may act; if off, their mail counts as mail from outside.",
     ),
 ]
 SignatureOption = Annotated[
@@ -99,7 +99,7 @@ SignatureOption = Annotated[
     typer.Option(
         "--signature",
         metavar="TEXT",
-        help="The text below mail from the user; an empty text removes it.",
+        help="The signature below mail from the user; an empty text removes it.",
     ),
 ]
 NotifyOption = Annotated[

@@ -124,7 +124,7 @@ def export(context: typer.Context, pipeline: PipelineOption = None) -> None:
 def import_(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A TOML file, as workflow export prints it.")
+        Path, typer.Argument(metavar="FILE", help="A TOML file like the output of workflow export.")
     ],
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -280,8 +280,8 @@ AfterOption = Annotated[
     typer.Option(
         "--after",
         metavar="ID|start",
-        help="The id of the action before the new one. The word start makes the new action the "
-        "first of the workflow, BRANCH/PATH the first of that path.",
+        help="The id of the action after which to insert. The word start means: at the beginning "
+        "of the workflow. BRANCH/PATH means: at the beginning of that path of the branch.",
     ),
 ]
 JsonActionOption = Annotated[
@@ -377,8 +377,8 @@ KeepOption = Annotated[
     typer.Option(
         "--keep",
         metavar="BRANCH",
-        help="The path whose actions stay when a branch is deleted. "
-        "The last path of a branch has the name otherwise.",
+        help="The path whose actions stay when a branch is deleted. The word otherwise means the "
+        "last path.",
     ),
 ]
 WholeOption = Annotated[
@@ -426,7 +426,7 @@ def restore(
         typer.Argument(
             metavar="VERSION",
             max=HIGHEST,
-            help="The number of the earlier version, as workflow show --json lists it.",
+            help="The number of the earlier version (see workflow show --json).",
         ),
     ],
     as_user: As = None,

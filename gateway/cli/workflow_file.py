@@ -69,7 +69,10 @@ def _plan(row: Any, number: int, problems: list[str]) -> WorkflowPlan | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a TOML value in its JSON form; dates and times become text, without zero seconds."""
+    """Return a TOML value as JSON; dates and times become text.
+
+    Seconds that are 0 are left out of the text.
+    """
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -80,7 +83,7 @@ def _plain(value: Any) -> Any:
 
 
 def toml_of(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return workflows, as :func:`gateway.cli.show_workflow.described` returns them, as TOML."""
+    """Return TOML for documents from :func:`gateway.cli.show_workflow.described`."""
     return "\n".join(_table(row) for row in rows)
 
 

@@ -96,7 +96,7 @@ Resolve = Annotated[
         "--resolve",
         metavar="ID",
         max=HIGHEST,
-        help="Resolve the comment with this number, as printed by workflow show.",
+        help="Resolve the comment with this number (see workflow show).",
     ),
 ]
 
@@ -151,7 +151,9 @@ class RunFilter:
 
 RunsTicketOption = Annotated[
     int | None,
-    typer.Option("--ticket", metavar="N", max=HIGHEST, help="List only this ticket. Default: all."),
+    typer.Option(
+        "--ticket", metavar="N", max=HIGHEST, help="List only runs for this ticket. Default: all."
+    ),
 ]
 ActionOption = Annotated[
     str | None,

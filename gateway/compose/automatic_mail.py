@@ -119,7 +119,7 @@ class AutomaticMail:
     def tokens(
         self, ticket: Ticket, route: Route | None, contact: Contact | None
     ) -> dict[str, dict[str, Any]]:
-        """Return the values of all template tokens: group to token to value (behaviour.md 3.3)."""
+        """Return all template tokens as {group: {token: value}} (behaviour.md 3.3)."""
         writer, desk = self.writer, self.unit.desk
         if route is not None:
             channel, heard = route.channel, writer.last_heard(route)

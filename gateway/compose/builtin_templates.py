@@ -72,7 +72,7 @@ class _BuiltInWords:
         return Template(name, subject, text, html, transactional=True)
 
     def _framed(self, frame: Frame, quotation: Frame) -> str:
-        """Return the frame filled with these words, and a quotation if they introduce one."""
+        """Fill the frame with these words; include ``quotation`` if ``above_quotation`` is set."""
         above = self.above_quotation
         quoted = quotation.substitute(above_quotation=above) if above is not None else ""
         return frame.substitute(asdict(self), quotation=quoted)

@@ -155,7 +155,7 @@ def _encoded(text: str) -> list[str]:
 
 
 def _unstructured(text: str) -> list[str]:
-    """Return a subject as words, encoded from the first word that needs it to the last."""
+    """Return a subject as words; encode all words from the first to the last that needs it."""
     words = text.split(" ") if text else []
     odd = [at for at, word in enumerate(words) if not _PLAIN_WORD.fullmatch(word)]
     if not odd:
@@ -196,7 +196,7 @@ def _addr_spec(header: str, given: str | None) -> str:
 
 
 def _invalid_address(header: str, why: str) -> Invalid:
-    """Return the error for an address; it is logged, so it does not show the address."""
+    """Return the error for an address; its text is logged, so it does not contain the address."""
     return Invalid(f"invalid address in {header}: {why}", header.lower())
 
 

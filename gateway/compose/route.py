@@ -1,8 +1,8 @@
-"""Choose the channel and thread of outgoing mail, and write the headers that lead answers back.
+"""Choose the channel and thread of outgoing mail, and write the headers that answers repeat.
 
-Serves mail of users and automatic mail. A route is the channel and the thread of an outgoing mail.
-The writer adds the Message-ID, the references and the signed reply address. By these, an answer
-finds the ticket.
+Used for mail of users and for automatic mail. A route is the channel and the thread of an outgoing
+mail. The writer adds the Message-ID, the references and the signed reply address. By these, an
+answer finds the ticket.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class MailWriter:
         return Route(self.channel_of(thread), thread, fresh, earlier)
 
     def last_heard(self, route: Route) -> MessageRow | None:
-        """Return the newest mail of the route from a contact, but none from a stranger."""
+        """Return the newest mail of the route that a contact wrote, ignoring mails of strangers."""
         roles = self.unit.participants.get(route.thread.id, {})
         for row in reversed(route.earlier):
             heard = row.direction == "inbound" and row.sender_role == "contact"
@@ -171,7 +171,10 @@ class MailWriter:
 def outgoing_of(
     mail: MimeMail, kind: Literal["human", "forward", "auto_generated"], route: Route | None = None
 ) -> Outgoing:
-    """Return the encoded mail and its envelope recipients; without a route it is on no thread."""
+    """Return the encoded mail and its envelope recipients.
+
+    Without a route, the mail belongs to no thread.
+    """
     people = (*mail.to, *mail.cc)
     parents = (*((mail.in_reply_to,) if mail.in_reply_to else ()), *reversed(mail.references))
     return Outgoing(

@@ -1,4 +1,4 @@
-"""All templates of an installation: the stored ones, and those built in that nobody edited.
+"""All templates of an installation: stored templates, and built-in ones that nobody edited.
 
 A built-in template is stored only when somebody edits it, language by language. So all others get
 the better wording of a newer release (docs/adr/0014).
@@ -13,7 +13,10 @@ from gateway.store.tickets.unit_of_work import Connection
 
 
 async def load(connection: Connection) -> dict[str, StoredTemplate]:
-    """Return case-folded name to template; those built in that nobody edited have the id 0."""
+    """Return the templates, keyed by case-folded name.
+
+    A built-in template that nobody edited has the id 0.
+    """
     found = await templates.load(connection)
     for name, languages in BUILT_IN.items():
         builtin = {

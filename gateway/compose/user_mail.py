@@ -49,7 +49,7 @@ class UserMail:
     def answer(
         self, ticket: Ticket, route: Route, request: MailRequest, author: User | None
     ) -> Outgoing:
-        """Return a reply on a thread, or the first mail of a fresh one (interfaces.md 2.2).
+        """Return a reply on a thread, or the first mail of a new thread (interfaces.md 2.2).
 
         The reply gets default recipients, the signature and, if a contact has written on the
         thread, a quotation of the last such mail.
@@ -151,7 +151,7 @@ class UserMail:
         return row.reply_text or row.text, date, self.writer.identity.zone, author
 
     def _first_recipient(self, ticket: Ticket, thread: Thread) -> Address | None:
-        """Return the recipient on a thread where no contact has written yet.
+        """Return the recipient of a mail on a thread where no contact has written yet.
 
         That is the requester or, on the thread of a forward, the recipient of the forward.
         """

@@ -58,7 +58,9 @@ def _nothing() -> None:
 async def open_installation(
     settings: Settings, environ: Mapping[str, str], start_log: Callable[[], None] = _nothing
 ) -> AsyncIterator[Installation]:
-    """Open clock and database (a missing SQLite database is created); close all parts at the end.
+    """Open the clock and the database; close all parts at the end.
+
+    A missing SQLite database is created.
 
     Raises the errors of :meth:`gateway.store.engine.Database.open`.
     """
@@ -188,7 +190,7 @@ class Installation:
     def agenda(self, woken: Callable[[], None] = _nothing) -> Agenda:
         """Return the worker for due runs, scheduled mail, failures and notifications.
 
-        ``woken`` is called when it has queued something for the outbox or the webhooks.
+        The worker calls ``woken`` when it has queued something for the outbox or the webhooks.
         """
         from gateway.agenda.worker import Agenda
 

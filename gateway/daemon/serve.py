@@ -49,7 +49,7 @@ def chosen(roles: Sequence[str]) -> frozenset[str]:
     wanted = {word for each in roles for word in each.split(",")}
     if unknown := wanted - ROLES - {"all"}:
         known = ", ".join(sorted(ROLES))
-        raise UsageError(f"unknown role {min(unknown)!r}; roles are all, {known}")
+        raise UsageError(f"unknown role {min(unknown)!r}: must be all, {known}")
     return ROLES if "all" in wanted else frozenset(wanted)
 
 
@@ -59,7 +59,7 @@ async def serve(
     environ: Mapping[str, str],
     announce: Callable[[list[str]], None],
 ) -> None:
-    """Run until SIGTERM or SIGINT; ``announce`` gets the welcome lines once listeners accept."""
+    """Run until SIGTERM or SIGINT; when listeners accept, call ``announce`` with welcome lines."""
     log.configure(
         level=settings.log.level,
         form=settings.log.format,
@@ -216,7 +216,7 @@ class Daemon:
 
 
 async def _bound(starting: Awaitable[None], where: str) -> None:
-    """Await the opening of a socket; raises Unavailable if its address cannot be bound."""
+    """Wait until a socket is open; raise Unavailable if its address cannot be bound."""
     try:
         await starting
     except OSError as error:

@@ -60,7 +60,7 @@ class ListenerService:
 
 @dataclass(frozen=True, slots=True)
 class WakeService:
-    """Receives wake-ups from other daemons on the same PostgreSQL, as a service."""
+    """Receives wake-ups from other daemons on the same PostgreSQL database, as a service."""
 
     wake: Wake
     database: Database
@@ -73,7 +73,7 @@ class WakeService:
             try:
                 await self._listen(stop)
             except Unavailable as error:  # no failure: the workers also find mail by polling
-                _log.warning("hints lost", reason=error.message)
+                _log.warning("wake-ups from other daemons are not received", reason=error.message)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), self.pause)
 

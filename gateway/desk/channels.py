@@ -63,7 +63,7 @@ class ChannelDesk(Actor):
 def _looked_up(
     act: Transaction, channel: Channel, changes: ChannelChanges
 ) -> tuple[Pipeline | None, dict[str, Any]]:
-    """Return the pipeline to set (None: no change), and the changes with ids for status names."""
+    """Return the new pipeline or None, and the other changes with status names turned into ids."""
     values: dict[str, Any] = dict(changes)
     names = {each: values.pop(each, None) for each in ("pipeline", "status", "outbound_status")}
     for rules in ("allow", "deny"):

@@ -61,8 +61,8 @@ class MailDraft:
 class CorrespondenceDesk(Actor):
     """Send mail as this user.
 
-    ``raw_of`` returns the raw mail of a register entry, for forwards; ``files_of`` returns its
-    attachments, for answers relayed from the user's own mailbox (E19).
+    ``raw_of`` returns the raw mail with a given id, to forward it. ``files_of`` returns the
+    attachments of a mail, to send on what a user answered by mail (E19).
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class CorrespondenceDesk(Actor):
     def _schedule(
         self, act: Transaction, ticket: Ticket, made: Outgoing, mail: MailDraft, at: datetime
     ) -> None:
-        """Keep a reply as a draft; the ticket does not change until it is due (O11)."""
+        """Keep a reply as a draft; the ticket changes only when the reply is due (O11)."""
         unit = act.unit
         thread = None if made.fresh or made.thread is None else made.thread.id
         row = OutgoingRow(
@@ -258,7 +258,7 @@ class CorrespondenceDesk(Actor):
         if due.files_of is None:
             return ()
         if self.files_of is None:
-            raise Refused("only the daemon or agenda run sends answers with attachments")
+            raise Refused("the answer has attachments: only the daemon and agenda run can send it")
         return await self.files_of(due.files_of)
 
 

@@ -20,7 +20,7 @@ from gateway.store.tickets import contacts
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """The counts of removed data, the deleted ``tickets``, and ``shared`` ones erased in part."""
+    """Counts of removed data, the deleted ``tickets``, and the ``shared`` ones, erased in part."""
 
     removed: Removed
     tickets: tuple[int, ...]
@@ -29,7 +29,7 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """The number of deleted blobs, and whether no deleted data is left in the database files.
+    """The number of deleted blobs, and whether the database files are ``clean`` of deleted data.
 
     ``clean`` is False while a reader keeps SQLite's write-ahead log in use.
     """
@@ -69,7 +69,7 @@ class ErasureDesk(Actor):
         return Erasure(removed, tuple(sorted(plan.tickets)), tuple(sorted(shared)))
 
     async def sweep(self, blobs: Blobs) -> Swept:
-        """Delete the blobs, index entries and free space that finished or crashed erasures left."""
+        """Clear blobs, index entries and free space left over from erasures, even crashed ones."""
         await self.check(Right.ERASE_PEOPLE)
         return Swept(await erase.drop_blobs(self.database, blobs), await erase.scour(self.database))
 

@@ -103,7 +103,7 @@ class PipelineDesk(Actor):
             return await pipelines.named(act.unit.connection, pipeline)
 
     async def rename_status(self, pipeline: str, old: str, new: str) -> Pipeline:
-        """Rename a status; everything that uses the status follows."""
+        """Rename a status; everything that uses the status then uses the new name."""
         async with self.acting(Right.MANAGE_PIPELINES) as act:
             found, status = _status_named(act, pipeline, old)
             refuse_unnamed("a status", "name", new)
@@ -121,7 +121,7 @@ class PipelineDesk(Actor):
             return await pipelines.named(act.connection, pipeline)
 
     async def flip_status(self, pipeline: str, name: str, state: StatusState) -> tuple[Status, int]:
-        """Turn an open status into a closed one or back; return it and the number of its tickets.
+        """Make an open status closed or a closed one open; return it and the number of its tickets.
 
         These tickets keep their close dates (C10); the number is 0 if the state did not change.
         """
@@ -205,7 +205,7 @@ async def _wanted(act: Transaction, found: Pipeline, plan: PipelinePlan) -> list
 async def _empty(
     act: Transaction, pipeline: Pipeline, status: Status, move_to: str
 ) -> tuple[int, ...]:
-    """Move all tickets and references of a status to ``move_to``; return the tickets users see.
+    """Move all tickets and references of a status to ``move_to``; return the visible tickets.
 
     Tickets in the trash and merged tickets move too, but users do not see them.
     """
@@ -226,7 +226,7 @@ async def _empty(
 
 
 async def _delete(act: Transaction, pipeline: Pipeline, status: Status) -> None:
-    """Delete a status that nothing uses, with its workflow."""
+    """Delete an unused status and its workflow."""
     connection = act.unit.connection
     uses = await pipelines.references(connection, pipeline, status)
     enforce(structure.refuse_status_deletion(pipeline, status, uses))

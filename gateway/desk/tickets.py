@@ -124,7 +124,10 @@ class TicketDesk(Actor):
         pipeline: str | None = None,
         close_date: date | None = None,
     ) -> ActResult:
-        """Move tickets (all or none) to a status of the named pipeline, by default of their own."""
+        """Move tickets (all or none) to a status.
+
+        If ``pipeline`` is None, the status is one of the ticket's own pipeline.
+        """
         moved: list[int] = []
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             await act.unit.load_tickets(numbers)  # few statements: other writers are waiting
@@ -247,8 +250,8 @@ async def _open(act: Transaction, draft: NewTicket) -> int:
 async def _open_on(act: Transaction, draft: NewTicket, thread: Thread) -> int:
     """Open a ticket from a thread; return its number.
 
-    Pipeline and status come from the channel, requester and subject from the thread, unless the
-    draft names others (E35).
+    Pipeline and status come from the channel, requester and subject from the thread, unless
+    ``draft`` names others (E35).
     """
     pipeline, status = _place(act, draft, thread)
     first = await _first_message(act, thread)
@@ -271,7 +274,7 @@ async def _open_on(act: Transaction, draft: NewTicket, thread: Thread) -> int:
 
 
 async def _overruled(act: Transaction, draft: NewTicket) -> int:
-    """Set subject and requester of the opened ticket as the draft says; return its number."""
+    """Set subject and requester of the opened ticket as ``draft`` says; return its number."""
     number = _opened(act)
     fields: list[tuple[str, object]] = []
     if draft.subject is not None:

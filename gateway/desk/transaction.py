@@ -47,7 +47,7 @@ def actor_named(given: str | None) -> str:
 
 
 def state_of(unit: UnitOfWork, zone: tzinfo) -> State:
-    """Return the facts of a unit of work that the rules read; later changes of it show in them."""
+    """Return the facts that rules read from a unit of work, including its later changes."""
     desk = unit.desk
     return State(desk.pipelines, zone, desk.workflows, unit.enrolments, unit.contacts, desk.users)
 

@@ -65,7 +65,7 @@ async def describe(connection: Connection, rows: Sequence[Ticket]) -> list[Json]
 
 
 async def resolve(connection: Connection, number: int) -> Ticket:
-    """Return a ticket by number, following merges; NotFound where there never was one."""
+    """Return a ticket by number, following merges; NotFound if the number was never used."""
     found = (await tickets.load(connection, [number])).get(number)
     while found is not None and (into := found.merged_into) is not None:
         found = (await tickets.load(connection, [into])).get(into)
@@ -109,7 +109,10 @@ async def _threads(
     messages: Sequence[MessageRow],
     html: Mapping[int, str | None],
 ) -> list[Json]:
-    """Return threads with their messages; notes go on the origin or a thread without id."""
+    """Return threads with their messages. Notes are listed on the origin.
+
+    Without an origin, they are listed on an added thread whose id is None.
+    """
     origin = next((thread.id for thread in own if thread.origin and thread.kind == "normal"), None)
     outbound = [row.id for row in messages if row.direction == "outbound"]
     sent = await pending_outgoing.of_messages(connection, outbound)

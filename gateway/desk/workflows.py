@@ -1,7 +1,8 @@
 """Acts of users on workflows: edit, switch on or off, enrol tickets, comment (behaviour.md 3).
 
-A workflow may be edited while tickets are in it. Each save makes a new version, and in the same
-transaction these tickets change to it by table 3.4. All problems of a plan are reported at once.
+A workflow may be edited while tickets are in it. Each save makes a new version and, in the same
+transaction, moves these tickets to it as table 3.4 says. All problems of a plan are reported at
+once.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ class WorkflowDesk(Actor):
             return await self._save(act, workflow, edited, note)
 
     async def _save(self, act: Transaction, workflow: Workflow, edited: Edited, note: str) -> Saved:
-        """Save a new version and let the tickets inside follow it (3.4)."""
+        """Save a new version and move the tickets in the workflow to it (3.4)."""
         connection = act.unit.connection
         version = await workflows.save(
             connection, workflow, edited.actions, self.actor, act.now, note
@@ -309,7 +310,7 @@ async def _problems(act: Transaction, plan: WorkflowPlan) -> list[str]:
 
 
 def _status_problems(pipeline: Pipeline, plan: WorkflowPlan) -> list[str]:
-    """Return a problem if the status that a plan names does not exist, else none."""
+    """Return one problem if the plan names an unknown status, else an empty result."""
     if pipeline.named(plan.status) is not None:
         return []
     return [f"pipeline {pipeline.name} has no status {plan.status!r}"]

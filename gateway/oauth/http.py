@@ -1,4 +1,4 @@
-"""HTTP for OAuth: post a form to a provider, or wait for a browser that it redirects to us.
+"""HTTP for OAuth: post a form to a provider; wait for a browser that a provider redirects.
 
 Raises :class:`TokenUnavailable` if the provider is away, slow or overloaded, or if its answer is
 too long or not JSON. A JSON answer is returned, even if it is a refusal. Forms and answers are
@@ -46,7 +46,7 @@ class Answer:
 async def post(url: str, form: Mapping[str, str]) -> Answer:
     """Post a form and return the provider's answer; raises TokenUnavailable.
 
-    The proxies that the environment names are used.
+    Uses the proxies named in the environment.
     """
     host = url.split("/")[2]
     try:
@@ -81,7 +81,7 @@ def _answer(host: str, status: int, body: bytes, head: Mapping[str, str]) -> Ans
 def _retry_after(head: Mapping[str, str]) -> float:
     """Return the header Retry-After in seconds (RFC 9110, 10.2.3).
 
-    If it is a date, return the time from the answer's own Date to it.
+    If the header is a date, return the seconds from the answer's Date to that date.
     """
     wanted, sent = head.get("Retry-After", ""), head.get("Date", "")
     try:
@@ -98,7 +98,7 @@ class RedirectListener:
     """
 
     def __init__(self, url: str, received: asyncio.Future[dict[str, str]]) -> None:
-        """Take our address, and a future that will hold the query of the browser's request."""
+        """Store our address, and the future for the query string of the browser's request."""
         self.url = url
         self._received = received
 

@@ -138,7 +138,7 @@ class AuthorizationRequest:
         self.url = f"{address}{'&' if '?' in address else '?'}{query}"
 
     async def exchange_pasted(self, tokens: Tokens, address: str) -> None:
-        """Take the address that the user pasted; exchange its code for tokens, and store them."""
+        """Exchange the code in the address that the user pasted for tokens; store the tokens."""
         try:
             query = urlsplit(address.strip()).query
         except ValueError:
@@ -146,7 +146,7 @@ class AuthorizationRequest:
         await self.exchange(tokens, dict(parse_qsl(query)))
 
     async def exchange(self, tokens: Tokens, query: Mapping[str, str]) -> None:
-        """Exchange the code in the query for tokens, and store them."""
+        """Exchange the code in the query for tokens, and store the tokens."""
         if not secrets.compare_digest(query.get("state", "").encode(), self._state.encode()):
             raise AccessRefused("the browser returned no answer to this sign-in: begin again")
         if "code" not in query:

@@ -80,7 +80,7 @@ def endpoints(client: OauthSettings) -> Endpoints:
 
 
 def scope(client: OauthSettings) -> str:
-    """Return the scope to ask for: as configured, or else the provider's for reading mail."""
+    """Return the scope to ask for: the configured one, or else the provider's scope for mail."""
     provider = PROVIDERS[client.provider]
     if client.scope:
         return client.scope

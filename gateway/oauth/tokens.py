@@ -142,7 +142,10 @@ class Tokens:
         return running
 
     async def _renew(self, client: OauthSettings, key: Key, refused: str | None) -> str | None:
-        """Return a new token, from us or another process; None means: read the row again."""
+        """Return a new token, even one that another process has renewed.
+
+        Returns None if the caller should read the row again.
+        """
         now = self.clock.now()
         if (until := self._not_before.get(client.name, now)) > now:
             raise TokenUnavailable(
@@ -166,7 +169,7 @@ class Tokens:
         return token
 
     async def _request_token(self, client: OauthSettings, key: Key, row: StoredToken) -> str | None:
-        """Ask the provider, outside any transaction, and store its answer.
+        """Ask the provider for a token, outside any transaction, and store its answer.
 
         Returns None if somebody signed in meanwhile.
         """
@@ -202,7 +205,7 @@ class Tokens:
             try:
                 return await store()
             except Unavailable as error:
-                _log.warning("access cannot be stored", **log.error_fields(error))
+                _log.warning("new tokens cannot be stored", **log.error_fields(error))
             await self._pause(seconds)
         return await store()
 
@@ -211,7 +214,7 @@ class Tokens:
             await self.rows.release(key)
 
     def _valid_token(self, row: StoredToken | None, refused: str | None) -> str | None:
-        """Return the stored token, or None if it ends soon or is the token ``refused``."""
+        """Return the stored token; None if it expires soon or the mail server ``refused`` it."""
         if row is None or row.access_until is None or row.access_token in {None, refused}:
             return None
         return row.access_token if row.access_until - self.clock.now() >= MIN_VALIDITY else None
@@ -290,7 +293,7 @@ class Tokens:
 
 
 async def _result(running: asyncio.Task[str | None]) -> str | None:
-    """Return the result of a task that callers share; even if cancelled, wait for its end."""
+    """Wait for a task shared by several callers, even if cancelled; return its result."""
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

@@ -89,7 +89,7 @@ class _SmarthostConnection:
 class Smarthost:
     """The smarthost, with connections kept open to it.
 
-    Calls of :meth:`submit` at the same time use one connection each.
+    Concurrent calls of :meth:`submit` use one connection each.
     """
 
     def __init__(self, server: SmarthostServer, deadlines: Deadlines | None = None) -> None:
@@ -131,8 +131,8 @@ class Smarthost:
     async def _open(self, refused: str | None = None) -> aiosmtplib.SMTP:
         """Open a connection and sign in.
 
-        If the smarthost refuses a token, this is done once more with a new token; ``refused`` is
-        the old one.
+        If the smarthost refuses a token, try once more with a new token; ``refused`` is then the
+        old one.
         """
         client = self._client(await self._context())
         token: str | None = None
@@ -256,8 +256,8 @@ class Smarthost:
     ) -> aiosmtplib.SMTPResponse:
         """Send MAIL, RCPT, DATA and the mail; return the last reply.
 
-        Stops at the first command that the server refuses. ``connection.stage`` names the step that
-        was replied to.
+        Stops at the first command that the server refuses. ``connection.stage`` names the command
+        to which the last reply belongs.
         """
         client = connection.client
         reply = await client.execute_command(b"MAIL", b"FROM:<" + envelope.sender + b">", *options)

@@ -1,4 +1,4 @@
-"""Webhook calls: signed JSON, posted until the receiver accepts or refuses it, for three days.
+"""Webhook calls: post signed JSON, for three days at most, until it is accepted or refused.
 
 Calls are only made to public addresses and to those in ``[webhooks] allow``. A host name is looked
 up once, so that we connect to the very address that was checked. Redirects are not followed and no
@@ -76,7 +76,7 @@ class Called:
 
 
 class Webhooks:
-    """The maker of webhook calls in one process."""
+    """Makes the webhook calls of one process."""
 
     def __init__(self, database: Database, clock: Clock, settings: WebhookSettings) -> None:
         self.calls = Calls(database)
@@ -85,7 +85,7 @@ class Webhooks:
         self._allow = Allowed(settings.allow)
 
     async def run_due(self) -> list[Called]:
-        """Attempt each due call once, and calls that other processes release meanwhile."""
+        """Attempt each due call once, including calls that another process releases meanwhile."""
         now = self.clock.now()
         done: list[Called] = []
         while batch := await self._claim_and_call(now):

@@ -98,7 +98,7 @@ class Outbox:
         self._random = random.Random()  # noqa: S311  # spreads attempts; not a secret
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Attempt deliveries as they become due until ``stop`` is set; then finish those begun."""
+        """Attempt due deliveries until ``stop`` is set; then finish the attempts in progress."""
         if self.smarthost is None:
             await stop.wait()
             return
@@ -296,7 +296,7 @@ class _Lease:
         return monotonic() < self._until - LEASE_SECONDS / 3
 
     async def hold(self) -> None:
-        """Extend the lease until cancelled; it may run out if the database is away."""
+        """Extend the lease again and again until cancelled; it may end if the database is away."""
         outbox = self._outbox
         while True:
             await asyncio.sleep(LEASE_SECONDS / 6)

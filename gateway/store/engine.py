@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class NotDurable(Misconfigured):
-    """The database would confirm a commit before it is on disk."""
+    """The database would confirm a commit before the data is on disk."""
 
 
 class Database:
@@ -103,9 +103,9 @@ class Database:
         """Yield a connection in a transaction that commits when the block ends without an error.
 
         A cancellation waits for a running commit. With ``ordered``, other processes cannot begin an
-        ordered transaction until this one ends, so what was read stays true. (SQLite allows one
-        writer at a time anyway.) ``durable=False`` may lose the commit in a power cut, but never
-        damages the database; it is for leases only.
+        ordered transaction until this one ends, so that they cannot change what the block has read.
+        (SQLite allows one writer at a time anyway.) ``durable=False`` may lose the commit in a
+        power cut, but never damages the database; it is for leases only.
         """
         engine = self._writer if durable else self._lease
         async with self._lock or nullcontext():
@@ -195,7 +195,7 @@ def _postgresql(url: URL, node: str) -> AsyncEngine:
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for ``work`` to end even when cancelled; the cancellation is raised afterwards."""
+    """Wait until ``work`` ends, even if cancelled meanwhile; then raise the cancellation."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
@@ -207,13 +207,13 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def schema_version(database: Database) -> str | None:
-    """Return the last migration that the database has had; None where it has no tables of ours."""
+    """Return the newest migration applied to the database; None if it has no tables of ours."""
     async with database.read() as connection:
         return await _version_on(connection)
 
 
 async def _version_on(connection: AsyncConnection) -> str | None:
-    """Return the last migration that a database has had, read on its connection."""
+    """Return the newest migration applied to the database of this connection."""
     present = {
         "sqlite": "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'",
         "postgresql": (
@@ -232,8 +232,8 @@ async def _version_on(connection: AsyncConnection) -> str | None:
 async def migrate(url: str, *, seed: bool = True) -> None:
     """Upgrade the tables and insert the first data, in one transaction.
 
-    Several processes may do this at once. ``seed=False`` inserts no data: a copy brings its own.
-    Raises what :meth:`Database.write` raises.
+    Several processes may do this at once. ``seed=False`` inserts no data; it is for ``db copy``,
+    which fills the tables itself. Raises what :meth:`Database.write` raises.
     """
     from gateway.store.migrations import runner
     from gateway.store.setup import seed as first_data

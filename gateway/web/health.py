@@ -1,8 +1,8 @@
 """Serve ``/livez``, ``/readyz`` and ``/metrics`` for supervisors and load balancers.
 
 These pages have a listener of their own, on loopback by default (interfaces.md 5). The listener
-does without a web framework, since a daemon without the web role loads none. A client whose request
-is not complete within a second, or is too large, is disconnected.
+uses no web framework, since a daemon without the web role loads none. A client whose request is not
+complete within a second, or is too large, is disconnected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REQUEST_ERRORS: Final = (OSError, asyncio.IncompleteReadError, asyncio.LimitOver
 class HealthReport:
     """The state of the daemon: "ok" or a short error for each part and each mailbox.
 
-    The daemon needs all of its ``parts``.
+    If one of the ``parts`` fails, the daemon is not ready.
     """
 
     parts: Mapping[str, str]

@@ -1,9 +1,9 @@
 """Erase a person: delete the rows and blobs found by :mod:`gateway.store.erasure.plan`.
 
-What is not deleted no longer names the person. :func:`remove` works in one transaction. The row of
-a mail with a blob is not deleted there but emptied, and keeps the blob's key. :func:`drop_blobs`
-then deletes the blobs and the emptied rows; after a crash, its next call finishes the work. Tickets
-are changed only by ``gateway.apply.applier`` (R7), before :func:`remove`.
+No row that is kept names the person afterwards. :func:`remove` works in one transaction. If a mail
+has a blob, :func:`remove` only empties its row, except for the blob's key. :func:`drop_blobs` then
+deletes the blobs and the emptied rows; if it crashes, its next call finishes the work. Tickets are
+changed only by ``gateway.apply.applier`` (R7), before :func:`remove`.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ EMPTY_MAIL_ROW: dict[str, Any] = dict.fromkeys(
 class Removed:
     """How many rows were deleted, or changed so that they no longer name the person.
 
-    ``raw`` counts mails of other people of which only the raw mail was deleted. ``others`` counts
-    outgoing mails, Message-IDs, other contacts, and channels with a changed allow or deny list.
+    ``raw`` counts other people's mails that lost only their raw mail. ``others`` counts outgoing
+    mails, Message-IDs, other contacts, and channels with a changed allow or deny list.
     """
 
     messages: int = 0
@@ -95,7 +95,8 @@ class Removed:
 async def remove(connection: AsyncConnection, plan: Plan, redundant: Collection[int]) -> Removed:
     """Carry out a plan, in the transaction in which it was made.
 
-    ``redundant`` holds the ids of events in the history that describe erased parts of tickets.
+    ``redundant`` holds the ids of history events that describe erased parts of tickets; they are
+    deleted too.
     """
     if connection.dialect.name == "sqlite":
         # what is freed from here on is overwritten
@@ -128,7 +129,7 @@ async def remove(connection: AsyncConnection, plan: Plan, redundant: Collection[
 
 
 async def _drop_old_subjects(connection: AsyncConnection, plan: Plan) -> None:
-    """Delete earlier subjects of those tickets whose subject is erased."""
+    """Delete the earlier subjects of each ticket whose subject is erased."""
     changes = sa.update(EVENT).where(among(EVENT.c.ticket, "n"), EVENT.c.type == "subject_changed")
     numbers = [number for number, fields in plan.fields.items() if ("subject", ERASED) in fields]
     await connection.execute(changes.values(before=None, after=None), {"n": sorted(numbers)})
@@ -215,7 +216,7 @@ def _indexed(message_id: int, columns: Mapping[str, Any]) -> tuple[int, str, str
 
 
 async def _drop_mails(connection: AsyncConnection, plan: Plan) -> None:
-    """Delete mails with their bytes; the row of a mail with a blob keeps the blob's key for now."""
+    """Delete mails with their bytes. Where a mail has a blob, a row with the blob's key stays."""
     await _delete(connection, RAW_MAIL.c.mail_id, plan.mails | plan.named)
     large = await keys(
         connection,
@@ -298,7 +299,7 @@ async def _references(connection: AsyncConnection, plan: Plan) -> int:
 
 
 async def drop_blobs(database: Database, blobs: Blobs) -> int:
-    """Delete the blobs that only erased mails name; return how many.
+    """Delete each blob that belongs only to erased mails; return how many were deleted.
 
     Then the emptied rows of erased mails are deleted. Where only the raw mail was erased, the row
     stays and loses the blob's key. Work that a crash interrupted is finished too.

@@ -89,7 +89,7 @@ async def remove_outgoing(connection: AsyncConnection, plan: Plan) -> int:
 
 
 async def _naming(connection: AsyncConnection, plan: Plan) -> set[int]:
-    """Return the mails and drafts whose bytes or words name the person."""
+    """Return the ids of outgoing mails that name the person in their bytes, draft or text."""
     found: set[int] = set()
     ids = sorted(await keys(connection, sa.select(OUTGOING.c.id)))
     query = (

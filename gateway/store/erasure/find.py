@@ -1,4 +1,4 @@
-"""Find a person: the spellings of their address and name, and the rows and raw mails with one.
+"""Find the rows and raw mails that contain a person's address or name, in the usual spellings.
 
 The search is a few large queries, which may run for long beside the daemon. Before rows are
 changed, the rows added since the search must be searched too. The search misses an address spelt in
@@ -100,11 +100,11 @@ class Likeness:
         return self._address.search(text) is not None
 
     def is_in_id(self, message_id: str | None) -> bool:
-        """Return whether a Message-ID contains the address, even between other characters."""
+        """Return whether a Message-ID contains the address, even inside a longer word."""
         return message_id is not None and self._id.search(message_id) is not None
 
     def is_in_raw(self, data: bytes) -> bool:
-        """Return whether a raw mail contains the address, in its bytes as they are."""
+        """Return whether the undecoded bytes of a raw mail contain the address."""
         lowered = data.lower()
         return (
             any(form.encode() in lowered for form in self.forms)
@@ -157,7 +157,10 @@ class Likeness:
 def may_name(
     connection: AsyncConnection, like: Likeness, columns: Iterable[sa.Column[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Return an SQL condition for rows that may name the person; check each row with ``like``."""
+    """Return an SQL condition for rows that may name the person.
+
+    Some of these rows do not name the person, so check each with ``like``.
+    """
     position = sa.func.instr if connection.dialect.name == "sqlite" else sa.func.strpos
     texts = [sa.func.lower(sa.type_coerce(column, sa.Text)) for column in columns]
     return sa.or_(*(position(text, form) > 0 for text in texts for form in like.forms))
@@ -176,7 +179,10 @@ async def highest_keys(connection: AsyncConnection) -> dict[str, int]:
 async def rows_naming(
     connection: AsyncConnection, like: Likeness, after: Mapping[str, int]
 ) -> Found:
-    """Return the rows above the keys ``after`` that may name the person, as keys by table."""
+    """Return, by table, the keys of rows that may name the person.
+
+    Rows up to the keys in ``after`` are not searched.
+    """
     return {
         table.name: await _keys_naming(connection, like, table, names, after.get(table.name, 0))
         for table, names in TEXTS.items()
@@ -184,7 +190,7 @@ async def rows_naming(
 
 
 async def small_rows_naming(connection: AsyncConnection, like: Likeness) -> Found:
-    """Return the rows of :data:`SMALL_TABLES` that may name the person, as keys by table."""
+    """Return, by table, the keys of rows in :data:`SMALL_TABLES` that may name the person."""
     return {
         table.name: await _keys_naming(connection, like, table, names)
         for table, names in SMALL_TABLES.items()
@@ -198,7 +204,10 @@ async def _keys_naming(
     names: Iterable[str],
     after: int | None = None,
 ) -> set[Any]:
-    """Return the keys above ``after`` of rows that may name the person in the columns ``names``."""
+    """Return the keys of rows that may name the person in one of the columns ``names``.
+
+    Rows up to the key ``after`` are not searched.
+    """
     key = table.primary_key.columns[0]
     query = sa.select(key).where(may_name(connection, like, (table.c[name] for name in names)))
     if after is not None:
@@ -209,7 +218,7 @@ async def _keys_naming(
 async def raw_mails_naming(
     connection: AsyncConnection, blobs: Blobs, like: Likeness, after: int
 ) -> set[int]:
-    """Return the ids above ``after`` of mails whose raw mail names the person."""
+    """Return the ids of mails whose raw mail names the person; only ids above ``after``."""
     inside = _raws_of_sqlite if connection.dialect.name == "sqlite" else _raws_of_postgresql
     query = (
         sa.select(MAIL.c.id, MAIL.c.blob)

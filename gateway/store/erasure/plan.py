@@ -1,9 +1,9 @@
 """Plan an erasure: which threads are the person's alone, and where other mail names the person.
 
 Nothing is changed here. Users and channels are inside, everybody else is outside. A thread is the
-person's alone when no other outsider wrote in it or took part in it. On a ticket that the person
-requested, others may have taken part. Raises ``Unavailable`` while mail naming the person waits to
-be processed, and ``Refused`` where mail naming the person is held.
+person's alone when no other outsider wrote in it or took part in it. If its ticket was requested by
+the person, others may have taken part, but not written. Raises ``Unavailable`` while mail naming
+the person waits to be processed, and ``Refused`` where mail naming the person is held.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REPORT_KINDS = ("bounce", "report")  # their senders are not people
 class Survey:
     """The rows (keys by table) and raw mails that may name the person.
 
-    The search ended at the highest keys, which are kept here too.
+    It also holds the highest key of each table at the time of the search.
     """
 
     found: Found
@@ -155,9 +155,9 @@ def _refuse_unread(like: Likeness, mails: Iterable[Any], raw: Collection[int]) -
 async def _own_messages(
     connection: AsyncConnection, contact: Contact | None, mails: Collection[int]
 ) -> set[int]:
-    """Return the person's messages: those of their mails, and those they are the sender of.
+    """Return the messages that came in the person's mails or have the person as sender.
 
-    A user can forward a mail so that its sender becomes the person.
+    A user's mail can hold a message of the person: a mail that the user forwarded to us.
     """
     found = await keys(
         connection,
@@ -208,9 +208,9 @@ async def _conversations(
 async def _threads(
     connection: AsyncConnection, contact: int, own: set[int], tickets: set[int]
 ) -> dict[int, int | None]:
-    """Return the tickets of threads to consider, keyed by thread id; None for no ticket.
+    """Return the threads to consider, as thread id to ticket; None where a thread has no ticket.
 
-    The person wrote or took part in these threads, or they belong to one of ``tickets``.
+    Included are threads in which the person wrote or took part, and all threads of ``tickets``.
     """
     found = await keys(
         connection,
@@ -227,7 +227,7 @@ async def _threads(
 
 
 async def _shared(connection: AsyncConnection, tickets: set[int], alone: set[int]) -> set[int]:
-    """Return the tickets with a thread that is not in ``alone``, the person's own threads."""
+    """Return the tickets that have a thread outside ``alone``, the threads of this person alone."""
     query = sa.select(THREAD.c.id, THREAD.c.ticket).where(among(THREAD.c.ticket, "n"))
     rows = await connection.execute(query, {"n": sorted(tickets)})
     return {row.ticket for row in rows if row.id not in alone}
@@ -241,10 +241,10 @@ async def _alone(
     own: set[int],
     ours: Collection[str],
 ) -> set[int]:
-    """Return which of the ``touched`` threads are the person's alone.
+    """Return those of the ``touched`` threads that are the person's alone.
 
-    No other outsider wrote in such a thread. Other outsiders took part in it only if it is in
-    ``theirs``, the threads of tickets that the person requested.
+    No other outsider wrote in such a thread. No other outsider took part in it either, unless the
+    thread is in ``theirs``: the threads of tickets that the person requested.
     """
     outside = [~among(CONTACT.c.address, "ours"), CONTACT.c.id != number]
     given = {"ids": sorted(touched), "ours": sorted(ours)}
@@ -270,8 +270,8 @@ async def _titles(
 ) -> None:
     """Plan the new subjects and requesters of tickets.
 
-    A subject that only erased messages had is replaced as a whole. In any other subject, only the
-    address and the name are replaced.
+    If only erased messages had the subject, the whole subject is replaced. Otherwise only the
+    address and the name in it are replaced.
     """
     subjects: dict[int, list[str]] = {}  # of erased messages, by ticket
     kept: dict[int, set[str]] = {}
@@ -304,7 +304,7 @@ async def _titles(
 
 
 async def _mails_of(connection: AsyncConnection, own: set[int], messages: set[int]) -> set[int]:
-    """Return the mails to erase: from the person, of erased messages, and duplicates of both."""
+    """Return the mails to erase: the person's, those of erased messages, and their duplicates."""
     of_messages = sa.select(MAIL.c.id).where(among(MAIL.c.message, "messages"))
     found = own | await keys(connection, of_messages, messages=sorted(messages))
     found |= await keys(

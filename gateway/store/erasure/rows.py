@@ -9,7 +9,10 @@ import sqlalchemy as sa
 
 
 def update_by_id(table: sa.Table, columns: Iterable[str]) -> sa.Update:
-    """Return a statement that sets these columns; :func:`update_row` makes its parameters."""
+    """Return a statement that sets these columns of the row with a given id.
+
+    :func:`update_row` makes its parameters.
+    """
     values = {name: sa.bindparam(f"_{name}", type_=table.c[name].type) for name in columns}
     return sa.update(table).where(table.c.id == sa.bindparam("_id")).values(values)
 

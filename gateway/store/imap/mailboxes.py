@@ -1,4 +1,6 @@
-"""Mailboxes read by IMAP: leases, UIDs read so far, mails to settle on the server, health.
+"""Mailboxes read by IMAP: their leases, the UIDs read so far, and the last problem.
+
+Also records which mails must still be flagged, moved or deleted on the server ("settled").
 
 Only the process that holds the lease of a mailbox changes the mailbox. A process that has lost the
 lease gets :class:`MailboxLeaseLost`, and nothing is changed. Stored mails are recorded by
@@ -103,6 +105,8 @@ class Mailboxes:
     async def register(self, wanted: Sequence[tuple[str, str]]) -> None:
         """Insert a row for each (name, place) whose name has no row yet.
 
+        The place is account, server and folder.
+
         A known name with a new place is another mailbox: its row is reset, as if never opened.
         """
         known = {each.name: each.place for each in await self.listing()}
@@ -203,8 +207,8 @@ class Mailboxes:
     async def begin(self, box: int, uidvalidity: int, last: int, now: datetime) -> None:
         """Record a new UIDVALIDITY: at the first opening, or after the server has changed it.
 
-        ``last`` is the newest UID. From now on, mail stored under earlier UIDs is recognised by its
-        digest alone, even where the server returns to an earlier UIDVALIDITY.
+        ``last`` is the newest UID. Earlier UIDs count for nothing from now on, even if the server
+        returns to an earlier UIDVALIDITY: mail stored under them is recognised by its digest.
         """
         first = sa.func.coalesce(
             MAILBOX.c.first_seen_at,
@@ -246,7 +250,7 @@ class Mailboxes:
     async def unsettled(self, box: int, uidvalidity: int, limit: int) -> list[int]:
         """Return the UIDs of stored mails that must still be flagged, moved or deleted.
 
-        The UIDs ascend.
+        The UIDs are in ascending order.
         """
         query = sa.select(TAKEN.c.uid).where(AT_UIDVALIDITY, *IS_UNSETTLED).order_by(TAKEN.c.uid)
         given = {"box": box, "validity": uidvalidity}
@@ -254,9 +258,9 @@ class Mailboxes:
             return list((await connection.execute(query.limit(limit), given)).scalars())
 
     async def settle(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
-        """Record that mails are settled on the server.
+        """Record that mails are settled: flagged, moved or deleted on the server.
 
-        If a crash loses the record, the mails are settled again.
+        If a crash loses the record, this is done again.
         """
         settled = sa.update(TAKEN).where(AT_UIDVALIDITY, among(TAKEN.c.uid, "uids"))
         these = {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
@@ -292,7 +296,10 @@ class Mailboxes:
                 )
 
     async def owed(self, box: int, uidvalidity: int, due: datetime | None = None) -> list[Owed]:
-        """Return mails that could not be fetched; with ``due``, only those to retry by then."""
+        """Return mails that could not be fetched.
+
+        If ``due`` is given, return only those whose next try is due by then.
+        """
         query = sa.select(TAKEN.c.uid, TAKEN.c.problem, TAKEN.c.tries, TAKEN.c.retry_at).where(
             AT_UIDVALIDITY,
             sa.text("NOT mailbox_mail.settled"),
@@ -328,13 +335,13 @@ class Mailboxes:
     # ---- state
 
     async def mark_ok(self, box: int, now: datetime) -> None:
-        """Record that reading works and no mail in the mailbox is left to store."""
+        """Record that reading works and that all mail in the mailbox is stored."""
         await self._change(
             box, durable=False, state="ok", problem=None, failing_since=None, last_pass_at=now
         )
 
     async def mark_failing(self, box: int, state: State, problem: str, now: datetime) -> None:
-        """Record, as a sentence, why reading failed; the first failure sets ``failing_since``."""
+        """Record why reading failed, as one sentence; the first failure sets ``failing_since``."""
         since = sa.func.coalesce(
             MAILBOX.c.failing_since,
             sa.literal(now, MAILBOX.c.failing_since.type),

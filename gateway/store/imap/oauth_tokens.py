@@ -31,7 +31,7 @@ class Granted:
     """The tokens that a provider granted.
 
     ``refresh_token`` is None where the old refresh token stays valid. ``refresh_until`` is None
-    where the provider named no end of the refresh token.
+    where the provider did not say when the refresh token expires.
     """
 
     access_token: str = field(repr=False)
@@ -120,7 +120,8 @@ class TokenRows:
     async def renewed(self, key: Key, used: str | None, granted: Granted) -> bool:
         """Store renewed tokens and end the lease.
 
-        Returns False, and stores nothing, where the refresh token is no longer ``used``.
+        ``used`` is the refresh token that was sent. If the row holds another one by now, nothing is
+        stored and False is returned.
         """
         values: dict[str, Any] = {
             "access_token": granted.access_token,
@@ -141,7 +142,7 @@ class TokenRows:
         return await self._replace(key, used, values)
 
     async def _replace(self, key: Key, used: str | None, values: dict[str, Any]) -> bool:
-        """Change the row and end its lease; return False if its refresh token is not ``used``."""
+        """Change the row and end its lease; return False if its refresh token is another one."""
         is_unchanged = TOKEN.c.refresh_token.is_not_distinct_from(used)
         change = sa.update(TOKEN).where(_is(key), is_unchanged).values(values | _NO_LEASE)
         async with self.database.write() as connection:

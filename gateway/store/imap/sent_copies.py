@@ -1,8 +1,9 @@
-"""Copies of sent mail for the *Sent* folders of mailboxes: planned, being made, or put off.
+"""Copies of sent mail that we put into the *Sent* folders of mailboxes.
 
-A process that takes a copy moves its ``due_at`` ahead. So no other process takes the copy
-meanwhile, and no transaction is open during the talk with a server. When the process dies, the copy
-is taken again at ``due_at``. It may be in the mailbox already, so look for it before appending it.
+A process that takes a copy sets its ``due_at`` to a later time. Until then no other process takes
+the copy, so no transaction has to stay open while the server is called. When the process dies, the
+copy is taken again at ``due_at``. The copy may be in the mailbox by then, so look for it before
+appending it.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class Copies:
         return min(underway - 1, highest) if underway is not None else highest
 
     async def take(self, mailbox: str, now: datetime, until: datetime) -> Copy | None:
-        """Take a due copy, so that others leave it alone until ``until``; None if none is due.
+        """Take a due copy, which nobody else takes before ``until``; return None if none is due.
 
         The copy with the fewest attempts comes first.
         """

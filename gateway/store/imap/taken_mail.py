@@ -1,9 +1,9 @@
-"""The record of which mails of mailboxes are in the spool, written together with the spool.
+"""Record which mails of mailboxes are in the spool.
 
-A mail is identified by mailbox, UIDVALIDITY and UID. They are recorded in the transaction that
-stores its bytes, so that it is stored exactly once, even after a crash. The cursor ``last_uid``
-only says where to continue. It moves past a mail that is stored, gone, or recorded as impossible to
-fetch.
+A mail is identified by mailbox, UIDVALIDITY and UID. These three are recorded in the transaction
+that stores the mail's bytes. So each mail is stored exactly once, even after a crash. The cursor
+``last_uid`` only says where to continue. It moves past a mail that is stored, gone, or recorded as
+impossible to fetch.
 
 A process can lose the lease when the database was away or the clock jumped. Then
 :class:`MailboxLeaseLost` is raised, nothing is stored, and the new holder fetches the mail.
@@ -71,9 +71,9 @@ class MailboxLeaseLost(Unavailable):
 class MailboxPosition:
     """The position of a mail in a mailbox.
 
-    The cursor moves to ``uid`` only after it has reached ``follows``; if both are equal, the mail
-    does not move the cursor. ``settled`` means that the mail needs no flag, move or deletion on the
-    server.
+    The cursor moves to ``uid`` only if it stands at ``follows`` or later. If ``follows`` equals
+    ``uid``, the mail never moves the cursor. ``settled`` means that the mail needs no flag, move or
+    deletion on the server.
     """
 
     mailbox: int
@@ -87,8 +87,8 @@ class MailboxPosition:
 class TakenMail:
     """Mails that are recorded already.
 
-    ``there`` holds the spool ids of mails stored under this UID, ``again`` of mails stored under an
-    earlier UID. ``owed`` are mails recorded as impossible to fetch.
+    ``there`` maps mails that are stored under their present UID to spool ids. ``again`` does the
+    same for mails stored under an earlier UID. ``owed`` are mails recorded as impossible to fetch.
     """
 
     there: Mapping[MailboxPosition, int]
@@ -170,8 +170,8 @@ async def record(
 ) -> None:
     """Record mails with their spool ids, and move each cursor up to the first missing mail.
 
-    Call it in the transaction of :func:`find_taken`, with its result as ``known``. The mails are no
-    longer recorded as impossible to fetch.
+    Call it in the transaction of :func:`find_taken`, with its result as ``known``. If one of these
+    mails was recorded as impossible to fetch, that record is deleted.
     """
     fresh = [mark for mark in marks if mark not in known.there]
     rows = [_taken_row(mark, numbers[mark], marks[mark]) for mark in fresh]
@@ -202,12 +202,12 @@ def _taken_row(mark: MailboxPosition, mail_id: int, digest: bytes) -> dict[str, 
 
 
 def _forget_row(mark: MailboxPosition) -> dict[str, Any]:
-    """Return the parameters of ``_FORGET``."""
+    """Return the parameters with which ``_FORGET`` deletes the record of a mail."""
     return {"_box": mark.mailbox, "_validity": mark.uidvalidity, "_uid": mark.uid}
 
 
 def reached(last: int, marks: Iterable[MailboxPosition]) -> int:
-    """Return the UID to which the cursor moves from ``last`` over these mails."""
+    """Return the UID at which the cursor stands after these mails; ``last`` is where it stood."""
     for mark in sorted(marks, key=lambda mark: mark.uid):
         if mark.follows <= last < mark.uid:
             last = mark.uid

@@ -1,6 +1,6 @@
 """Count the work that waits: in the outbox, in workflows, and as notifications.
 
-Each figure is one query over an index of the waiting rows only.
+Each count is one query on an index that contains only the waiting rows.
 """
 
 from __future__ import annotations

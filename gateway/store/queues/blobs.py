@@ -1,12 +1,12 @@
 """Blob stores for large raw mail: files beside the database, an object store, or no store at all.
 
 A blob's key is derived from the SHA-256 of its bytes. So equal content is stored once, and can be
-verified at any time. ``put`` returns when the bytes are durable; only then may a row name the blob
+verified at any time. ``put`` returns when the bytes are durable; only then may a row hold the key
 (reliability.md 1).
 
 A full store raises ``DiskFull``, an unreachable one ``StoreUnavailable``; in both cases nothing was
-stored. A crash after the blob and before its row leaves a blob that no row names. ``db check``
-lists such blobs.
+stored. A crash after a blob is stored and before its row is committed leaves a blob without a row.
+``db check`` lists such blobs.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class DueDraft:
 
 
 async def due(connection: AsyncConnection, now: datetime, most: int) -> list[DueDraft]:
-    """Return the drafts of at most ``most`` due deliveries, those due first at the front."""
+    """Return the drafts of at most ``most`` due deliveries, in the order of their due times."""
     query = (
         sa.select(OUTGOING.c.id, OUTGOING.c.draft, OUTGOING.c.ticket)
         .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
@@ -93,8 +93,8 @@ async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Dr
 async def mail_of(connection: AsyncConnection, ticket: int, message: int | None) -> int | None:
     """Return the mail id of a message of a ticket.
 
-    Without ``message``, this is the newest inbound message that has a mail. None where there is
-    none.
+    If ``message`` is None, the newest inbound message that has a mail is taken. Returns None if
+    there is no such message.
     """
     table, thread = tables.message, tables.thread
     query = (

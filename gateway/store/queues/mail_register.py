@@ -199,7 +199,7 @@ def pack(envelope: Envelope) -> dict[str, Any]:
 
 
 def unpack(stored: Any, source: Any, received_at: datetime) -> Envelope:
-    """Return the envelope for the values from :func:`pack`, a source and a time."""
+    """Return the envelope with these values from :func:`pack`, this source and this time."""
     return Envelope(
         **{**stored, "recipients": tuple(stored["recipients"])},
         source=source,

@@ -56,7 +56,7 @@ async def next_due(connection: AsyncConnection) -> datetime | None:
 
 
 async def unsettled(connection: AsyncConnection, most: int) -> dict[int, str]:
-    """Return failed deliveries that no ticket reports yet: delivery id to the last reply."""
+    """Return failed deliveries that no ticket reports yet, as delivery id to the server's reply."""
     return {
         row.id: row.last_reply or ""
         for row in await connection.execute(UNREPORTED_FAILURES, {"most": most})

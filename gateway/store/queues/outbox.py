@@ -1,4 +1,6 @@
-"""Deliveries: the recipients of outgoing mail, claimed under a lease, with the results of attempts.
+"""Deliveries: claim them under a lease, record the results of attempts, retry or cancel them.
+
+A delivery is one recipient of an outgoing mail.
 
 Only the process that holds the lease of a delivery may record a result. So a delivery that was sent
 or cancelled is never sent again. The database may go away after the smarthost accepted a mail; then
@@ -112,7 +114,8 @@ class ClaimedDelivery:
     """A delivery claimed by one worker.
 
     ``attempts`` counts earlier attempts; attempts go on until five days after ``first_at``. ``raw``
-    is shared by all recipients of a mail, and empty after a ``bare`` claim.
+    holds the bytes of the mail, which all its recipients share. It is empty if the claim was
+    ``bare`` (:meth:`Deliveries.claim`).
     """
 
     id: int
@@ -189,7 +192,9 @@ class Deliveries:
         due: datetime | None = None,
         bare: bool = False,
     ) -> list[ClaimedDelivery]:
-        """Claim up to ``limit`` free deliveries due by ``due`` (default ``now``), earliest first.
+        """Claim up to ``limit`` free deliveries, due at ``due`` (default: ``now``) or earlier.
+
+        Those with the earliest due time come first.
 
         The lease lasts ``lease_seconds`` from ``now``. It is not synced to disk, since losing it in
         a crash does no harm. One claim loads at most :data:`CLAIM_BYTES` of mail, or one larger
@@ -222,7 +227,7 @@ class Deliveries:
     async def keep(
         self, owner: str, ids: Collection[int], lease_seconds: float, now: datetime
     ) -> None:
-        """Extend the leases that ``owner`` still holds to ``lease_seconds`` from ``now``."""
+        """Extend the leases that ``owner`` still holds, to ``now`` plus ``lease_seconds``."""
         async with self.database.write(durable=False) as connection:
             await connection.execute(
                 EXTEND_LEASE,
@@ -363,7 +368,8 @@ async def _refuse(
 ) -> None:
     """Raise an error if one of these deliveries may not be changed.
 
-    NotFound for an unknown one, Refused if its state is not in ``allowed`` or it is being sent.
+    Raises NotFound for an unknown delivery. Raises Refused if its state is not in ``allowed``, or
+    if it is being sent.
     """
     found = {
         row.id: row for row in await connection.execute(LOCK_DELIVERIES, {"ids": sorted(set(ids))})

@@ -207,8 +207,8 @@ class Spool:
     async def put(self, mails: Sequence[MailToStore]) -> list[int]:
         """Store all of the mails or none, durably; return their ids in the order given.
 
-        The ids ascend, except that a mail of a mailbox that is stored already keeps its id. Files
-        of the caller stay where they are. Raises ``DiskFull`` or ``StoreUnavailable``, and
+        New ids ascend. A mail that was already fetched from its mailbox and stored keeps its id.
+        Files of the caller stay where they are. Raises ``DiskFull`` or ``StoreUnavailable``, and
         ``MailboxLeaseLost`` where another process now reads one of the mailboxes.
         """
         places = await asyncio.gather(*(self._place(mail) for mail in mails))
@@ -246,7 +246,7 @@ class Spool:
         return ids
 
     async def _place(self, mail: MailToStore) -> bytes | str:
-        """Return the bytes to keep in the database; or store them as a blob and return its key."""
+        """Return the bytes to put into the database; or store them as a blob and return its key."""
         raw = mail.raw
         if not self.blobs.inline(mail.size):
             return await self.blobs.put(raw if isinstance(raw, bytes) else raw.path, mail.sha256)
@@ -293,9 +293,9 @@ class Spool:
         return True
 
     async def put_off(self, ids: Collection[int]) -> None:
-        """Release claimed mails after a failure that was not their fault.
+        """Release claimed mails after a failure that the mails did not cause.
 
-        The try is not counted.
+        The failure does not count as a try of these mails.
         """
         await self._update(ids, NO_LEASE | {"tries": MAIL.c.tries - 1})
 
@@ -347,7 +347,7 @@ class Spool:
     async def next_due(self) -> datetime | None:
         """Return when the next mail can be claimed; None where no mail waits.
 
-        The year 1970 stands for at once.
+        A time in 1970 means that a mail can be claimed now.
         """
         instant = MAIL.c.lease_until.type
         free = sa.func.coalesce(MAIL.c.lease_until, 0, type_=instant)
@@ -428,7 +428,7 @@ def _result_row(result: Finished) -> dict[str, Any]:
 async def repeated(
     connection: AsyncConnection, fingerprints: Collection[bytes]
 ) -> set[tuple[int, int]]:
-    """Return (original, channel) for each duplicate of a mail with one of these fingerprints."""
+    """Return (original mail, channel) for each duplicate with one of these fingerprints."""
     rows = await connection.execute(DUPLICATES, {"fingerprints": sorted(fingerprints)})
     return {(original, channel) for original, channel in rows}
 

@@ -1,7 +1,9 @@
-"""Wake-ups: hints that there is work, so that workers need not poll often. A hint may get lost.
+"""Wake-ups tell workers that there is work, so that they need not poll often.
+
+A wake-up may get lost; the work then waits for the next poll.
 
 Within a process a wake-up is an event; between daemons on one PostgreSQL database it is a NOTIFY.
-Daemons on one SQLite file only poll. After a lost hint, the work waits for the next poll.
+Daemons on one SQLite file only poll.
 """
 
 from __future__ import annotations

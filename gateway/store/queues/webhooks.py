@@ -1,4 +1,4 @@
-"""Webhook calls: each is claimed by one process at a time, which records the result.
+"""Webhook calls: a process claims a call, makes it, and records the result.
 
 A claim is a lease, so that no transaction is open while a server is called. When the process dies
 or takes too long, the call is claimed again after the lease and made a second time. The receiver
@@ -121,7 +121,10 @@ class Calls:
             )
 
     async def put_off(self, reason: str) -> None:
-        """Mark new calls as deferred for ``reason``, while none can be made; they stay due."""
+        """Mark new calls as deferred, with the reason why no call can be made now.
+
+        The calls stay due.
+        """
         fresh = sa.text(
             "webhook_call.state IN ('queued', 'deferred') AND webhook_call.state = 'queued'"
         )

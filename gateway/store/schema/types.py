@@ -83,8 +83,8 @@ ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 def encode(value: Any) -> str:
     """Return compact JSON with clean strings; ValueError or TypeError for values outside JSON.
 
-    Strings are cleaned one by one. If the JSON text were normalised as a whole, the ``n`` of an
-    escaped line end would be joined with an accent after it.
+    Strings are cleaned one by one, because JSON text writes a line end as a backslash and ``n``. If
+    the JSON text were normalised as a whole, that ``n`` would be joined with an accent after it.
     """
     text = ENCODE(value)
     if "\\u0000" not in text and (

@@ -16,7 +16,7 @@ AUTHOR = "ticketgate"
 async def workflows_for(connection: AsyncConnection, pipeline: Pipeline, now: datetime) -> None:
     """Add the default workflows of a pipeline.
 
-    *Ticket received* is at the first open status, *Ticket closed* at the first closed status.
+    *Ticket received* runs at the first open status, *Ticket closed* at the first closed status.
     """
     closed = next(status for status in pipeline.statuses if status.state == "closed")
     for status, template in ((pipeline.first_open(), RECEIVED), (closed, CLOSED)):

@@ -102,8 +102,8 @@ async def add(
 async def change(connection: AsyncConnection, pipeline: Pipeline, **settings: Any) -> Pipeline:
     """Change a pipeline's ``name`` or any of :data:`SWITCHES`; ValueError for any other setting.
 
-    The value of a trigger is a status id, or None for off. If the pipeline becomes the default, the
-    old default no longer is.
+    The value of a trigger is a status id, or None for off. If this pipeline becomes the default,
+    the former default stops being it.
     """
     if unknown := settings.keys() - {*SWITCHES, "name"}:
         raise ValueError(f"unknown settings of a pipeline: {sorted(unknown)}")
@@ -210,7 +210,7 @@ async def arrange(
     pipeline: Pipeline,
     wanted: Sequence[tuple[int | None, str, StatusState]],
 ) -> Pipeline:
-    """Add, change and order statuses as ``wanted``; the other statuses of the pipeline come after.
+    """Add, change and order statuses as ``wanted``; put the pipeline's other statuses after them.
 
     Each item of ``wanted`` is (id, name, state); the id of a new status is None.
     """

@@ -63,7 +63,7 @@ async def _empty(connection: AsyncConnection, table: sa.Table) -> bool:
 
 
 async def _support(connection: AsyncConnection, now: datetime) -> None:
-    """Insert the pipeline *Support*, with triggers A and B on, and a channel (interfaces.md 6)."""
+    """Insert the pipeline *Support* and a channel; triggers A and B are on (interfaces.md 6)."""
     made = sa.insert(tables.pipeline).values(name="Support", position=1, is_default=True)
     pipeline: int = (await connection.execute(made.returning(tables.pipeline.c.id))).scalar_one()
     rows = [

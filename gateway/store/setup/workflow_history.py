@@ -105,7 +105,7 @@ async def runs(
 
 
 async def forget_runs(connection: AsyncConnection, before: datetime, most: int) -> int:
-    """Delete up to ``most`` entries of the action log from before ``before``; return how many.
+    """Delete up to ``most`` entries of the action log older than ``before``; return how many.
 
     Entries of active enrolments are kept, since they tell which actions must not be repeated.
     """
@@ -158,7 +158,7 @@ async def resolve(
 ) -> bool:
     """Mark a comment as resolved; return False where the action has no such comment.
 
-    A comment that is resolved already keeps the date of that.
+    If the comment is resolved already, its date of resolution does not change.
     """
     here = (
         COMMENT.c.id == comment_id,

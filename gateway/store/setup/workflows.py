@@ -159,7 +159,7 @@ def enrolment_of(row: sa.Row[Any]) -> Enrolment:
 
 
 async def due(connection: AsyncConnection, now: datetime, most: int) -> list[tuple[int, int]]:
-    """Return (enrolment, ticket) for up to ``most`` enrolments that are due, longest due first."""
+    """Return (enrolment, ticket) for up to ``most`` due enrolments, the longest overdue first."""
     return [
         (row.id, row.ticket) for row in await connection.execute(DUE, {"now": now, "most": most})
     ]
@@ -285,7 +285,7 @@ async def _write_version(
 
 
 async def delete(connection: AsyncConnection, workflow_id: int, now: datetime) -> None:
-    """Mark a workflow as deleted; its history stays. The caller must end its runs before."""
+    """Mark a workflow as deleted; its history stays. End the runs of the workflow before this."""
     await connection.execute(
         sa.update(WORKFLOW)
         .where(WORKFLOW.c.id == workflow_id)

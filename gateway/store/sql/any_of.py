@@ -1,8 +1,8 @@
-"""The condition that a column has one of many values, sent as one parameter.
+"""An SQL condition that compares a column with many values, sent as one parameter.
 
 For ``IN``, SQLAlchemy writes a new statement for each number of values and sends each value as a
-parameter; a batch of mails has hundreds. Here all values are one parameter: a JSON list on SQLite,
-an array on PostgreSQL. So the statement is always the same and stays prepared.
+parameter. A batch of mails needs hundreds of values. Here all values are one parameter: a JSON list
+on SQLite, an array on PostgreSQL. So the statement is always the same and stays prepared.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Names of processes that share a database: host and process id, like ``desk.1f2e3d4c-4711``.
 
-Hosts may have the same name, and long names may differ only at their end. So the name holds a
-digest of the host's full name and the machine's boot id. When a process id is reused, the lease of
-the dead process is kept until it runs out.
+Hosts may have the same name, and long names may differ only at their end. So the name of a process
+holds a digest of the host's full name and the machine's boot id. When a process id is reused, the
+lease of the dead process is kept until it runs out.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ class Threaded(aiosqlite.Connection):
     begin: str | None = None
 
     async def visit(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a function in the thread of the connection, with a BEGIN before it if one is due."""
+        """Run a function in the thread of the connection; first run BEGIN if none was run yet."""
         begin, self.begin = self.begin, None
 
         def begun(connection: sqlite3.Connection) -> T:
@@ -252,7 +252,7 @@ def _begin(connection: SyncConnection) -> None:
 async def in_thread(connection: AsyncConnection, function: Callable[[sqlite3.Connection], T]) -> T:
     """Run ``function`` in the thread of the connection, inside the open transaction.
 
-    So many statements cost only one call to the thread. Errors of ``function`` are raised
+    In this way, many statements cost only one call to the thread. Errors of ``function`` are raised
     unchanged; the block that opened the transaction translates errors of sqlite3.
     """
     raw = await connection.get_raw_connection()

@@ -29,7 +29,7 @@ OUTGOING, DELIVERY, NOTICE, TASK = tables.outgoing, tables.delivery, tables.noti
 
 
 def _new(column: sa.Column[Any], name: str) -> sa.BindParameter[Any]:
-    """Return a parameter for the new value of a column."""
+    """Return the bind parameter that holds the new value of a column."""
     return sa.bindparam(f"_{name}", type_=column.type)
 
 
@@ -385,9 +385,10 @@ AUTOMATIC = sa.select(sa.func.count()).where(
 async def receipts(
     connection: AsyncConnection, template: str, address: str, now: datetime
 ) -> tuple[int, int, int]:
-    """Return how many mails of a template were made, as three numbers.
+    """Return how many mails of a template were made, as three counts.
 
-    To the address in the last hour, to it in the last day, and to its domain in the last hour.
+    The counts are: mails to the address in the last hour, to the address in the last day, and to
+    the address's domain in the last hour.
     """
     hour, day = now - timedelta(hours=1), now - timedelta(days=1)
     asked = (

@@ -111,7 +111,7 @@ def body_of(reply_text: str, text: str) -> str:
 
 
 async def rebuild(connection: AsyncConnection) -> None:
-    """Make the index of all messages anew, in the caller's transaction."""
+    """Rebuild the index of all messages, in the caller's transaction."""
     table = tables.message.c
     await connection.exec_driver_sql(
         "INSERT INTO message_search (message_search) VALUES ('delete-all')"

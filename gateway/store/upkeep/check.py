@@ -1,7 +1,7 @@
 """Check the database: the file itself, references, numbers, raw mail and blobs.
 
 Nothing is changed, and the database is read as of one instant, so a check may run beside the
-daemon. A blob that no row names is reported but is no damage, since a crash may leave one
+daemon. A blob without a row is reported but does not count as damage, since a crash may leave one
 (gateway/store/queues/blobs.py).
 """
 
@@ -195,7 +195,7 @@ async def _raw_mail(connection: AsyncConnection, report: CheckReport, progress: 
 
 
 def _digest(data: object) -> str | None:
-    """Return the digest of a raw mail; None where SQLite holds something other than bytes."""
+    """Return the digest of a raw mail; None where the value in SQLite is not bytes."""
     return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else None
 
 

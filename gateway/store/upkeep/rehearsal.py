@@ -1,9 +1,9 @@
 """A database in which nothing lasts: all writes are rolled back at the end.
 
 It has the methods of :class:`gateway.store.engine.Database`, so that a dry run uses the same code
-as the real run. Each write is a savepoint in one long transaction, which holds the write lock
-(SQLite) or the desk lock (PostgreSQL) to its end. Other writers wait, or ask their clients to try
-again.
+as the real run. Each write is a savepoint in one long transaction. On SQLite the transaction holds
+the write lock, on PostgreSQL the lock of ordered transactions. Until it ends, other writers wait,
+or ask their clients to try again.
 """
 
 from __future__ import annotations
