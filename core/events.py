@@ -97,6 +97,7 @@ class MailArrived:
     ticket: Ticket | None  # of that thread; may be in the trash
     joined: tuple[tuple[Thread, Ticket | None], ...]  # of ``tie.joins``
     earlier_open: tuple[int, ...]  # open tickets of the same sender and subject (E14)
+    related: tuple[Ticket, ...] = ()  # of ``tie.related``: linked, not joined
     released: bool = False  # from quarantine, by a person
     automation: bool = True  # False while an archive is imported
     deliveries: tuple[Delivered, ...] = ()  # of ours that a report may be about

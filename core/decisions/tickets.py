@@ -47,13 +47,15 @@ class OpenTicket:
 class AppendMessage:
     """Put the mail on a thread and remember every Message-ID that it states.
 
-    ``opens`` is as in :class:`core.mail.threading.Entry`.
+    ``names``: it may become the head of the conversation. ``claims``: its sender is in the circle
+    of the thread, so that the ids count as claimed by them.
     """
 
     thread: int
     role: SenderRole
     outgoing: bool = False  # written by us outside the desk
-    opens: bool = False
+    names: bool = False
+    claims: bool = False
     speaks_for: Address | None = None  # the customer whose mail an agent forwarded (E21)
     flags: tuple[str, ...] = ()
 
@@ -145,11 +147,13 @@ class PlacePerson:
 
 @dataclass(frozen=True, slots=True)
 class LinkTickets:
-    """Link two tickets and mark both as needing attention."""
+    """Link two tickets and flag both; ``why`` is written into the history of both."""
 
     ticket: int
     other: int
-    kind: Literal["related", "earlier", "joined"]
+    kind: Literal["joined", "maybe"]
+    cause: Cause
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +221,21 @@ class RaiseFlags:
 class AddParticipants:
     """Give external addresses a role on a thread; a stronger role that they have stays.
 
-    ``sender_role`` is the role of the mail's sender.
+    ``sender_role`` is the role of the mail's sender, ``others_role`` that of the ``others``.
     """
 
     thread: int
     sender_role: ParticipantRole | None
     others: tuple[Address, ...] = ()
+    others_role: Literal["participant", "stranger"] = "participant"
+
+
+@dataclass(frozen=True, slots=True)
+class UnseatPeople:
+    """Make contacts strangers on a thread; the mail that causes it did not vouch for them."""
+
+    thread: int
+    contacts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +307,7 @@ Decision = (
     | Remark
     | RaiseFlags
     | AddParticipants
+    | UnseatPeople
     | NoteCustomer
     | NoteAgent
     | MarkContact

@@ -1,31 +1,41 @@
 """Which conversation a mail belongs to, and which mail names the conversation (behaviour.md 5).
 
-Ties are found in an index of every Message-ID that a thread holds or has referred to, so the order
-of arrival does not matter. The subject alone never ties a mail.
+Ties are found in an index of every Message-ID that a thread holds or has referred to. A held id
+ties any mail; an id that a thread only heard of ties a mail if both vouch for each other
+(:mod:`core.mail.circle`). The subject alone never ties a mail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from core.mail.circle import NOBODY, Circle, Claim, Place, Writer, choose, join, vouch
 from core.model.message import Message
 
 MatchedBy = Literal[
     "reply_address", "own_id", "in_reply_to", "references", "late_parent", "subject_tag"
 ]
+JoinPolicy = Literal["vouched", "anyone"]
+# An id known on so many threads is worn out: it ties only mail of senders in their circles, and no
+# further thread is remembered for it. So the work for one mail is bounded.
+MOST_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A thread in which a Message-ID occurs: on a message (``held``), or only as a reference."""
+    """A thread in which a Message-ID occurs: on a message (``held``), or only as a reference.
+
+    ``claims``: the people of the thread's circle who sent or referenced it there.
+    """
 
     thread: int
     held: bool
     forward: bool = False  # the message held is a forward
     machine: bool = False  # the message held is a responder's or a report
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +47,46 @@ class TicketRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """The verified tokens of a mail.
+
+    ``own`` are the ids among its parents that carry our signature, with their threads. ``tag`` is
+    the subject tag, given only if the sender takes part in its ticket.
+    """
+
+    reply: TicketRef | None = None
+    own: Mapping[str, int] = field(default_factory=dict)
+    tag: TicketRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tie:
     """The thread that a mail belongs to.
 
     ``thread`` is None and ``ticket`` set for a ticket without a mail thread. ``joins`` are other
-    threads that the mail shows to be the same conversation. ``late``: an answer to the mail arrived
-    first. ``answers_forward``: In-Reply-To names a forward (E17b). ``renames``: the mail may
-    become the head of the conversation (:func:`head`), because it is late or answers no stored
-    message of a person.
+    threads that the mail shows to be the same conversation; ``related`` are threads that share an
+    id with the mail but are not joined. ``strangers`` are contacts who leave the circle.
+
+    ``first``: no person has written on the thread or those joined to it, so that the mail opens it.
+    ``late``: an answer to the mail arrived first. ``answers_forward``: In-Reply-To names a
+    forward (E17b). ``names``: the mail may become the head of the conversation (:func:`head`).
+    ``renames``: the head may be another one now.
     """
 
     matched_by: MatchedBy | None = None
     thread: int | None = None
     ticket: int | None = None
     joins: tuple[int, ...] = ()
+    related: tuple[int, ...] = ()
+    strangers: frozenset[int] = NOBODY
+    first: bool = False
     late: bool = False
     answers_forward: bool = False
+    names: bool = False
     renames: bool = False
 
 
 NO_TIE = Tie()
-CIRCLE_LIMIT = 200  # messages; longer threads are not searched for circles of answers
 
 
 def ids_of(message: Message) -> tuple[str, ...]:
@@ -68,98 +97,190 @@ def ids_of(message: Message) -> tuple[str, ...]:
 
 def tie(
     message: Message,
+    tokens: Tokens,
     refs: Mapping[str, Sequence[Ref]],
-    *,
-    reply_address: TicketRef | None,
-    own_ids: Mapping[str, int],
-    subject_tag: TicketRef | None,
-    forward_threads: frozenset[int],
+    circles: Mapping[int, Circle],
+    writer: Writer,
+    policy: JoinPolicy = "vouched",
 ) -> Tie:
     """Return the tie of a mail, in the order of behaviour.md 5.
 
-    ``refs``: the index entries of :func:`ids_of`, thread redirects followed. ``reply_address``
-    and ``subject_tag`` are verified; the tag is given only if the sender takes part in its ticket.
-    ``own_ids``: ids in the mail that carry our signature, with their thread. ``forward_threads``:
-    threads that a forward of ours started; they are never joined with others.
+    ``refs``: the index entries of :func:`ids_of`, thread redirects followed. ``circles``: those of
+    every thread in ``refs`` and ``tokens``. With the policy "anyone" every tie joins.
     """
-    answers_forward = any(
-        ref.forward for parent in message.in_reply_to[:1] for ref in refs.get(parent, ())
-    )
-    if reply_address is not None:
-        return _by_token("reply_address", reply_address, answers_forward)
-    answered = _answered(message, refs, own_ids)
-    if answered is not None:
-        return _with_joins(*answered, message, refs, forward_threads, answers_forward)
-    known = _known(message.message_id, refs)
-    if known:
-        held = any(ref.held for ref in known)
-        matched: MatchedBy = "references" if held else "late_parent"
-        return _with_joins(
-            matched, known[0].thread, message, refs, forward_threads, answers_forward, late=not held
+    near = _Near(message, tokens, refs, circles, writer, policy)
+    if tokens.reply is not None:
+        return near.tied("reply_address", tokens.reply.thread, tokens.reply.ticket)
+    if (found := near.first()) is not None:
+        return near.tied(*found)
+    if tokens.tag is not None:
+        return near.tied("subject_tag", tokens.tag.thread, tokens.tag.ticket)
+    return near.tied(None, None)
+
+
+class _Near:
+    """The threads that the Message-IDs of a mail lead to."""
+
+    def __init__(
+        self,
+        message: Message,
+        tokens: Tokens,
+        refs: Mapping[str, Sequence[Ref]],
+        circles: Mapping[int, Circle],
+        writer: Writer,
+        policy: JoinPolicy,
+    ) -> None:
+        self.message, self.tokens, self.refs = message, tokens, refs
+        self.circles, self.writer, self.policy = circles, writer, policy
+        own = message.message_id
+        self.parents = [each for each in message.parents if each != own]
+        self.arrived = list(refs.get(own, ())) if own else []  # under the mail's own id
+        self.late = {ref.thread for ref in self.arrived if not ref.held}
+        self.held: dict[int, set[str]] = {}  # the parents that each thread holds
+        for each in self.parents:
+            for ref in self._holders(each):
+                self.held.setdefault(ref.thread, set()).add(each)
+        for each, thread in tokens.own.items():
+            self.held.setdefault(thread, set()).add(each)
+        self.threads = {*self.held, *(ref.thread for ref in self._heard())}
+        self.vouched = {each: self._vouch(each) for each in sorted(self.threads)}
+
+    def _holders(self, message_id: str) -> list[Ref]:
+        """Return the threads that hold an id; of a worn-out id, only those the sender is in."""
+        known = self.refs.get(message_id, ())
+        worn = len(known) >= MOST_THREADS and self.policy == "vouched"
+        return [
+            ref
+            for ref in known
+            if ref.held and not (worn and not self.writer.inside(self.circles[ref.thread]))
+        ]
+
+    def _heard(self) -> list[Ref]:
+        """Return the index entries that tie the mail only if the thread and the mail vouch."""
+        named = [ref for each in self.parents for ref in self.refs.get(each, ())]
+        return [*self.arrived, *(ref for ref in named if not ref.held)]
+
+    def _vouch(self, thread: int) -> frozenset[int] | None:
+        """Return who becomes a stranger if the mail enters a thread that only heard of it."""
+        heard = [ref for ref in self._heard() if ref.thread == thread]
+        if self.policy == "anyone" and heard:
+            return NOBODY
+        claims = [claim for ref in heard for claim in ref.claims]
+        circle = self.circles[thread]
+        return vouch(self.writer, circle, claims, late=thread in self.late) if heard else None
+
+    def first(self) -> tuple[MatchedBy, int] | None:
+        """Return how the mail names the first message that ties it, and the thread."""
+        for own in self.message.parents:
+            if own in self.tokens.own:
+                return "own_id", self.tokens.own[own]
+        listed: tuple[tuple[MatchedBy, Iterable[str]], ...] = (
+            ("in_reply_to", self.message.in_reply_to),
+            ("references", reversed(self.message.references)),
         )
-    if subject_tag is not None:
-        return _by_token("subject_tag", subject_tag, answers_forward)
-    return NO_TIE
+        for how, ids in listed:
+            for each in ids:
+                if each in self.parents and (thread := self._at(each)) is not None:
+                    return how, thread
+        own_ids = [ref for ref in self.arrived if self._takes(ref.thread)]
+        if not own_ids:
+            return None
+        chosen = min(own_ids, key=lambda ref: (not ref.held, ref.thread))
+        return "references" if chosen.held else "late_parent", chosen.thread
 
+    def _at(self, message_id: str) -> int | None:
+        """Return the thread of an id: one that holds it, or one that vouches."""
+        worn = len(self.refs.get(message_id, ())) >= MOST_THREADS
+        places = [
+            Place(ref.thread, self.circles[ref.thread], ref.claims, ref.held)
+            for ref in self.refs.get(message_id, ())
+            if ref.held or self.vouched[ref.thread] is not None
+        ]
+        if self.policy == "anyone":
+            return (
+                min(places, key=lambda each: (not each.held, each.thread)).thread
+                if places
+                else None
+            )
+        if worn:
+            places = [each for each in places if self.writer.inside(each.circle)]
+        found = choose(self.writer, places)
+        if found is None and self.writer.machine:
+            return min((ref.thread for ref in self.refs.get(message_id, ())), default=None)
+        return found
 
-def _by_token(how: MatchedBy, token: TicketRef, answers_forward: bool) -> Tie:
-    return Tie(how, token.thread, token.ticket, answers_forward=answers_forward)
+    def _takes(self, thread: int) -> bool:
+        """Return whether a thread that only heard of the mail takes it."""
+        return self.writer.machine or self.vouched[thread] is not None
 
+    def tied(self, how: MatchedBy | None, thread: int | None, ticket: int | None = None) -> Tie:
+        """Return the tie to a thread or ticket, with the threads joined to it or related."""
+        others = sorted(each for each in self.threads - {thread} if not self._forward(each))
+        if thread is None or self._forward(thread):
+            related = tuple(others) if thread is None else ()
+            return Tie(how, thread, ticket, related=related, answers_forward=self._forwards(thread))
+        joins: list[int] = []
+        strangers = (self.vouched.get(thread) or NOBODY) if thread not in self.held else NOBODY
+        for each in others:
+            if (leave := self._join(thread, each)) is not None:
+                joins.append(each)
+                strangers |= leave
+        names = how not in ("reply_address", "own_id", "subject_tag", None) and self._names(
+            thread, joins
+        )
+        return Tie(
+            how,
+            thread,
+            ticket,
+            tuple(joins),
+            tuple(each for each in others if each not in joins),
+            strangers,
+            first=all(self.circles[each].empty for each in (thread, *joins)),
+            late=how == "late_parent",
+            answers_forward=self._forwards(thread),
+            names=names,
+            renames=names or bool(joins) or thread in self.late,
+        )
 
-def _answered(
-    message: Message, refs: Mapping[str, Sequence[Ref]], own_ids: Mapping[str, int]
-) -> tuple[MatchedBy, int] | None:
-    """Return (how the mail names the message that it answers, thread of that message)."""
-    own = next((own_ids[parent] for parent in message.parents if parent in own_ids), None)
-    if own is not None:
-        return "own_id", own
-    parent = _first(message.in_reply_to, refs)
-    if parent is not None:
-        return "in_reply_to", parent
-    earlier = _first(message.references[::-1], refs)
-    return ("references", earlier) if earlier is not None else None
+    def _forward(self, thread: int | None) -> bool:
+        return thread is not None and thread in self.circles and self.circles[thread].forward
 
+    def _forwards(self, thread: int | None) -> bool:
+        """Return whether In-Reply-To names a forward on the thread."""
+        named = [ref for each in self.message.in_reply_to[:1] for ref in self.refs.get(each, ())]
+        return any(ref.forward and ref.thread == thread for ref in named)
 
-def _known(message_id: str | None, refs: Mapping[str, Sequence[Ref]]) -> Sequence[Ref]:
-    return refs.get(message_id, ()) if message_id else ()
+    def _join(self, home: int, other: int) -> frozenset[int] | None:
+        """Return who becomes a stranger if two threads are joined, None if they are not."""
+        if self.policy == "anyone":
+            return NOBODY
+        leave = NOBODY
+        # an id that both hold, because somebody reused it, shows nothing
+        shared = self.held.get(home, set()) & self.held.get(other, set())
+        for each in (home, other):
+            if not self.held.get(each, set()) - shared:
+                vouched = self.vouched.get(each)
+                if vouched is None:
+                    return None
+                leave |= vouched
+        late = (home in self.late, other in self.late)
+        left = join(self.writer, self.circles[home], self.circles[other], late=late)
+        return None if left is None else leave | left
 
-
-def _first(ids: Iterable[str], refs: Mapping[str, Sequence[Ref]]) -> int | None:
-    """Return the thread of the first known id, preferably one that holds the message."""
-    for each in ids:
-        known = refs.get(each, ())
-        if known:
-            return next((ref.thread for ref in known if ref.held), known[0].thread)
-    return None
-
-
-def _with_joins(
-    how: MatchedBy,
-    thread: int,
-    message: Message,
-    refs: Mapping[str, Sequence[Ref]],
-    forward_threads: frozenset[int],
-    answers_forward: bool,
-    *,
-    late: bool = False,
-) -> Tie:
-    if thread in forward_threads:
-        return Tie(how, thread, None, (), late, answers_forward)
-    others = (
-        {ref.thread for each in ids_of(message) for ref in refs.get(each, ())}
-        - {thread}
-        - forward_threads
-    )
-    answers = any(
-        ref.held and not ref.machine for each in message.parents for ref in refs.get(each, ())
-    )
-    renames = not answers or bool(_known(message.message_id, refs))
-    return Tie(how, thread, None, tuple(sorted(others)), late, answers_forward, renames)
+    def _names(self, thread: int, joins: Collection[int]) -> bool:
+        """Return whether the mail answers no person's message, and is vouched on the thread."""
+        here = {thread, *joins}
+        answers = any(
+            ref.held and not ref.machine and ref.thread in here
+            for each in self.parents
+            for ref in self.refs.get(each, ())
+        )
+        return not answers and (self.policy == "anyone" or self.vouched.get(thread) is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The facts about a message that decide whether it names its conversation."""
+    """A message that may name its conversation: its opening one, or a vouched earlier one."""
 
     message: int
     message_id: str | None
@@ -167,47 +288,21 @@ class Entry:
     date: datetime
     sender_id: int | None
     subject: str
-    opens: bool  # of a kind that opens tickets, and not tied by a token of ours
-    machine: bool = False  # a responder's or a report
 
 
-def head(entries: Iterable[Entry]) -> Entry | None:
-    """Return the message that names a conversation, None if no message opens it.
+def heads(entries: Iterable[Entry], held: Collection[str]) -> list[Entry]:
+    """Return the messages that may name a conversation, the one that does first.
 
-    It is the earliest by Date among those that answer no person's message on the thread. Leaving
-    out answers keeps a reply with an invented early Date from taking the ticket over, and makes the
-    choice independent of the order of arrival. If every mail answers another, because forged ones
-    do so in a circle, the mails of the circle are compared.
+    Messages that answer a person's message on the thread (``held``: their ids) are left out, so
+    that the result does not depend on the order of arrival; if that leaves none, because they
+    answer each other in a circle, all are compared. The earliest by Date names.
     """
     entries = list(entries)
-    held = {entry.message_id for entry in entries if entry.message_id and not entry.machine}
-    opening = [entry for entry in entries if entry.opens]
     roots = [
-        entry for entry in opening if not (held - {entry.message_id}).intersection(entry.parents)
+        entry
+        for entry in entries
+        if not any(each in held and each != entry.message_id for each in entry.parents)
     ]
-    return min(
-        roots or _circular(entries, opening) or opening,
-        key=lambda entry: (entry.date, entry.message_id or "", entry.message),
-        default=None,
+    return sorted(
+        roots or entries, key=lambda entry: (entry.date, entry.message_id or "", entry.message)
     )
-
-
-def _circular(entries: Sequence[Entry], opening: Sequence[Entry]) -> list[Entry]:
-    """Return opening messages that answer each other in a circle; long threads are not searched."""
-    if len(entries) > CIRCLE_LIMIT:
-        return []
-    answers: dict[str | None, set[str]] = {}
-    for entry in entries:
-        answers.setdefault(entry.message_id, set()).update(entry.parents)
-    found = []
-    for entry in opening:
-        seen: set[str] = set()
-        todo = list(entry.parents)
-        while todo and entry.message_id is not None and entry.message_id not in seen:
-            each = todo.pop()
-            if each not in seen:
-                seen.add(each)
-                todo.extend(answers.get(each, ()))
-        if entry.message_id in seen:
-            found.append(entry)
-    return found

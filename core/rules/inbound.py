@@ -31,7 +31,7 @@ from core.events import Cause, MailArrived
 from core.model.message import Address
 from core.model.ticket import Thread, Ticket, User
 from core.pipeline import Pipeline
-from core.rules.joining import place
+from core.rules.joining import linked, place
 from core.rules.rights import Right, why_not
 from core.rules.screening import (
     Trail,
@@ -87,8 +87,14 @@ def _is_forward(event: MailArrived, thread: Thread | None) -> bool:
 def _after_trash(
     trail: Trail, pipelines: Mapping[int, Pipeline], trashed: Ticket
 ) -> list[Decision]:
-    """Continue the conversation with a new ticket of the same requester (E38)."""
+    """Continue the conversation with a new ticket of the same requester (E38).
+
+    A stranger's mail opens a ticket of its own, since what they write must not reach the requester.
+    """
     event = trail.event
+    if trail.role == "stranger":
+        trail.role = "contact"
+        return _fresh(trail, pipelines, NEW)
     if event.thread is None:
         return _fresh(trail, pipelines, NEW, trashed)
     if not _makes_tickets(event):
@@ -113,16 +119,24 @@ def _fresh(
     event = trail.event
     customer = _original_sender(trail)
     trail.decisions.append(
-        AppendMessage(thread, trail.role, opens=True, speaks_for=customer, flags=marks(trail))
+        AppendMessage(
+            thread,
+            trail.role,
+            names=thread == NEW or event.tie.names,
+            claims=trail.role != "stranger",
+            speaks_for=customer,
+            flags=marks(trail),
+        )
     )
-    _participate(trail, thread)
+    _participate(trail, thread, opening=thread == NEW or event.tie.first)
     if not _makes_tickets(event):
         return _keep_without_ticket(trail)
     trail.decisions.append(
         _opening(trail, pipelines[event.channels[0].pipeline_id], thread, customer, trashed)
     )
-    if trashed is None:
+    if thread != NEW:
         trail.decisions.append(RenameTicket(NEW, thread))
+    trail.decisions.extend(linked(event, NEW))
     trail.decisions.extend(
         Remark(NEW, cause_of(event), f"also sent to {each.address}") for each in event.channels[1:]
     )
@@ -173,12 +187,12 @@ def _reply(
 ) -> list[Decision]:
     """Append a message to a ticket and apply the status rule."""
     event = trail.event
-    by_address = event.tie.matched_by in ("reply_address", "own_id", "subject_tag")
     trail.decisions.append(
         AppendMessage(
             thread,
             trail.role,
-            opens=not by_address,
+            names=event.tie.names,
+            claims=trail.role == "contact",
             speaks_for=_original_sender(trail),
             flags=marks(trail),
         )
@@ -186,7 +200,8 @@ def _reply(
     row = _thread_of(event, thread, ticket)
     if event.thread is None:
         trail.decisions.append(AttachThread(ticket.number, NEW, row.origin, cause_of(event)))
-    _participate(trail, thread)
+    _participate(trail, thread, opening=event.thread is None)
+    trail.decisions.extend(linked(event, ticket.number))
     _mark_sender(trail, ticket.number)
     if trail.role == "user":
         trail.decisions.append(NoteAgent(ticket.number))
@@ -264,12 +279,14 @@ def _thread_of(event: MailArrived, thread: int, ticket: Ticket) -> Thread:
     )
 
 
-def _participate(trail: Trail, thread: int) -> None:
-    """Give the people in From, To and Cc a part in the thread.
+def _participate(trail: Trail, thread: int, *, opening: bool) -> None:
+    """Give the people in From, To, Cc and Reply-To a part in the thread (section 5, circle).
 
-    A stranger's mail adds nobody else; the third party of a forward stays a stranger (E17, E24).
+    Only a mail that opens the thread or is proven brings people into the circle; whom another mail
+    names is a stranger. A stranger's own mail names nobody, and the third party of a forward stays
+    a stranger (E17, E24).
     """
-    event, role = trail.event, trail.role
+    event, role, message = trail.event, trail.role, trail.event.message
     if role == "stranger":
         trail.decisions.append(AddParticipants(thread, "stranger"))
         return
@@ -278,7 +295,11 @@ def _participate(trail: Trail, thread: int) -> None:
         part = event.sender.held_role or (
             "requester" if event.thread is None and event.ticket is None else "participant"
         )
-    trail.decisions.append(AddParticipants(thread, part, (*event.message.to, *event.message.cc)))
+    names = event.verdict == "pass" or (opening and event.verdict != "fail")
+    others = (*message.to, *message.cc, *message.reply_to)
+    trail.decisions.append(
+        AddParticipants(thread, part, others, "participant" if names else "stranger")
+    )
 
 
 def _mark_sender(trail: Trail, ticket: int) -> None:

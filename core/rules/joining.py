@@ -6,9 +6,22 @@ threads are one conversation must not depend on the order of arrival.
 
 from __future__ import annotations
 
-from core.decisions.tickets import Decision, JoinThread, LinkTickets, MergeTicket, RenameTicket
+from core.decisions.tickets import (
+    Decision,
+    JoinThread,
+    LinkTickets,
+    MergeTicket,
+    RenameTicket,
+    UnseatPeople,
+)
 from core.events import Cause, MailArrived
 from core.model.ticket import Thread, Ticket
+
+WORKED_ON_BOTH = "a mail answers both, but somebody has worked on each of them"
+NOT_VOUCHED = (
+    "a mail shares a Message-ID with both, but its sender does not take part in both; "
+    "merge them if they are one matter"
+)
 
 
 def survivor(event: MailArrived) -> Ticket | None:
@@ -54,10 +67,15 @@ def place(
 ) -> tuple[Thread, Ticket | None]:
     """Join the mail's ``thread`` with threads that the mail shows to be the same conversation.
 
-    The result is the thread on which the mail is put, and the ticket of that thread.
+    The result is the thread on which the mail is put, and the ticket of that thread. Whoever the
+    mail does not vouch for becomes a stranger there.
     """
     into, rest, beside = _group(event)
     into_thread, ticket = into if into is not None else (thread, event.ticket)
+    if event.tie.strangers:
+        leave = tuple(sorted(event.tie.strangers))
+        threads = (into_thread, *(each for each, _ in rest))
+        decisions.extend(UnseatPeople(each.id, leave) for each in threads)
     for joined, other in rest:
         decisions.append(JoinThread(joined.id, into_thread.id))
         if other is not None and ticket is not None and other.number != ticket.number:
@@ -65,7 +83,21 @@ def place(
                 MergeTicket(other.number, ticket.number, Cause("join", event.message.message_id))
             )
     if ticket is not None:
-        decisions.extend(LinkTickets(ticket.number, other.number, "joined") for other in beside)
-        if into is not None and (rest or event.tie.late or event.tie.renames):
+        cause = Cause("join", event.message.message_id)
+        decisions.extend(
+            LinkTickets(ticket.number, other.number, "joined", cause, WORKED_ON_BOTH)
+            for other in beside
+        )
+        if into is not None and (rest or event.tie.renames):
             decisions.append(RenameTicket(ticket.number, into_thread.id))
     return into_thread, ticket
+
+
+def linked(event: MailArrived, ticket: int) -> list[Decision]:
+    """Link the mail's ticket with tickets that share a Message-ID with it but are not joined."""
+    cause = Cause("join", event.message.message_id)
+    return [
+        LinkTickets(ticket, other.number, "maybe", cause, NOT_VOUCHED)
+        for other in event.related
+        if other.number != ticket
+    ]

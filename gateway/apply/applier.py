@@ -65,7 +65,7 @@ class Applier:
 def _perform(context: ApplyContext, decision: d.Decision, mail: MailContext | None) -> None:
     match decision:
         case d.OpenTicket(): tickets.open_ticket(context, decision, mail)
-        case d.LinkTickets(): tickets.link(context, decision)
+        case d.LinkTickets(): tickets.link(context, decision, mail)
         case d.MergeTicket(): tickets.merge(context, decision)
         case d.UnmergeTicket(): tickets.unmerge(context, decision)
         case d.RenameTicket(): tickets.rename(context, decision, mail)
@@ -76,6 +76,7 @@ def _perform(context: ApplyContext, decision: d.Decision, mail: MailContext | No
         case d.SplitOff(): threads.split_off(context, decision)
         case d.AddNote(): threads.add_note(context, decision)
         case d.AddParticipants(): people.add_participants(context, decision, mail)
+        case d.UnseatPeople(): people.unseat(context, decision)
         case d.PlacePerson(): people.place_person(context, decision)
         case d.MarkContact(): people.mark_contact(context, decision, mail)
         case d.SetStatus(): state.set_status(context, decision, mail)

@@ -24,7 +24,7 @@ from gateway.store.tickets.pending_outgoing import (
     TaskRow,
     WebhookRow,
 )
-from gateway.store.tickets.threads import MessageRow
+from gateway.store.tickets.threads import MessageRow, RefRow
 
 # ---- mail
 
@@ -91,7 +91,7 @@ def _store_message(context: ApplyContext, ticket: int | None, mail: Outgoing) ->
     unit, thread = context.unit, _thread_of(context, ticket, mail)
     number = unit.allot("message")
     unit.pending.messages.append(_message_row(context, mail, thread, number))
-    unit.remember(mail.message_id, thread.id, number, forward=mail.kind == "forward")
+    unit.remember(RefRow(mail.message_id, thread.id, number, forward=mail.kind == "forward"))
     if not mail.automatic:
         add_recipients(context, thread.id, (*mail.to, *mail.cc), proven=True)
     return number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal
 
 from core.decisions import tickets as d
 from core.model.message import Address
@@ -28,19 +29,31 @@ def add_participants(
     thread = context.thread_id(decision.thread, mail)
     if decision.sender_role and (contact := sender_of(context, required(mail))):
         context.unit.set_participant(thread, contact.id, decision.sender_role)
-    add_recipients(context, thread, decision.others)
+    add_recipients(context, thread, decision.others, decision.others_role)
 
 
 def add_recipients(
-    context: ApplyContext, thread: int, people: Iterable[Address], *, proven: bool = False
+    context: ApplyContext,
+    thread: int,
+    people: Iterable[Address],
+    role: Literal["participant", "stranger"] = "participant",
+    *,
+    proven: bool = False,
 ) -> None:
-    """Make external addresses participants of a thread; ``proven``: a user wrote to them."""
+    """Give external addresses a part in a thread; ``proven``: a user wrote to them."""
     for each in people:
         if each.address and not context.is_ours(each.key):
             contact = context.unit.ensure_contact(each.address, each.name)
-            context.unit.set_participant(thread, contact.id, "participant")
+            context.unit.set_participant(thread, contact.id, role)
             if proven:
                 _prove(context, contact)
+
+
+def unseat(context: ApplyContext, decision: d.UnseatPeople) -> None:
+    """Make contacts strangers on a thread."""
+    thread = context.followed(decision.thread)
+    for contact in decision.contacts:
+        context.unit.unseat(thread.id, contact)
 
 
 def _prove(context: ApplyContext, contact: Contact) -> None:

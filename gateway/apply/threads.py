@@ -12,7 +12,7 @@ from core.model.message import MACHINE_KINDS, Attachment, Message
 from core.model.ticket import Contact, Thread
 from gateway.apply.context import ApplyContext, MailContext, address_of, required
 from gateway.apply.people import sender_of
-from gateway.store.tickets.threads import MessageRow
+from gateway.store.tickets.threads import MessageRow, RefRow
 
 MOST_PARENTS = 200  # of a mail are stored
 
@@ -29,16 +29,26 @@ def append_message(
         sender = context.unit.ensure_contact(customer.address, customer.name)
     mail.row = context.unit.allot("message")
     context.unit.pending.messages.append(_inbound_row(context, decision, mail, mail.row, sender))
+    _remember_ids(context, decision, mail, sender)
+
+
+def _remember_ids(
+    context: ApplyContext, decision: d.AppendMessage, mail: MailContext, sender: Contact | None
+) -> None:
+    """Remember each Message-ID that the mail states, and who claimed it on the thread."""
     message = mail.message
+    claims = ((sender.id, mail.verdict == "pass"),) if decision.claims and sender else ()
     for each in ids_of(message):
         own = each == message.message_id
-        context.unit.remember(
-            each,
-            mail.thread,
-            mail.row if own else None,
+        mention = RefRow(
+            ref=each,
+            thread=mail.thread,
+            message=mail.row if own else None,
             forward=own and message.kind == "forward",
             machine=own and message.kind in MACHINE_KINDS,
+            claims=claims,
         )
+        context.unit.remember(mention)
 
 
 def _choose_thread(context: ApplyContext, decision: d.AppendMessage, mail: MailContext) -> None:
@@ -81,7 +91,7 @@ def _inbound_row(
         mail_id=mail.mail_id,
         message_id=message.message_id,
         parents=message.parents[:MOST_PARENTS],
-        opens=decision.opens,
+        opens=decision.names,
         sender_id=sender.id if sender else None,
         author_id=mail.user.id if mail.user and decision.role == "user" else None,
         date=message.date,
@@ -93,11 +103,14 @@ def _inbound_row(
 
 
 def _head(message: Message) -> dict[str, Any]:
-    return {
+    head = {
         "from": address_of(message.sender) if message.sender else None,
         "to": [address_of(each) for each in message.to],
         "cc": [address_of(each) for each in message.cc],
     }
+    if message.reply_to:
+        head["reply_to"] = [address_of(each) for each in message.reply_to]
+    return head
 
 
 def _attachment(each: Attachment) -> dict[str, Any]:
@@ -194,7 +207,7 @@ def split_off(context: ApplyContext, decision: d.SplitOff) -> None:
     for contact, role in decision.people:
         unit.set_participant(thread.id, contact, role)
     unit.pending.splits.append((thread.id, decision.messages))
-    unit.pending.links.append((number, old, "related"))
+    unit.add_link(number, old, "related")
     cause = decision.cause
     context.event(number, "split", cause, before=str(old), detail=f"split off ticket {old}")
     moved = f"mails went to ticket {number}"

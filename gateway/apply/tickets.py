@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from core.decisions import tickets as d
 from core.decisions.tickets import NEW
-from core.mail.threading import Entry, head
+from core.mail.threading import Entry, heads
 from core.model.message import MACHINE_KINDS, Address
 from core.model.ticket import Thread, Ticket
 from gateway.apply.context import ApplyContext, MailContext, required
 from gateway.apply.people import sender_of
 from gateway.store.tickets import threads
-from gateway.store.tickets.threads import MessageRow
+from gateway.store.tickets.threads import REF_LIMIT, MessageRow
+
+MOST_CANDIDATES = 16  # messages of a thread that may name it are kept
 
 
 def open_ticket(context: ApplyContext, decision: d.OpenTicket, mail: MailContext | None) -> None:
@@ -45,7 +48,8 @@ def open_ticket(context: ApplyContext, decision: d.OpenTicket, mail: MailContext
             unit.set_participant(thread.id, requester, "requester")
     status = context.status_name(ticket)
     context.event(number, "ticket_created", cause, after=status, detail=decision.note, mail=mail)
-    unit.pending.links.extend((number, other, "earlier") for other in decision.links)
+    for other in decision.links:
+        unit.add_link(number, other, "earlier")
 
 
 def _requester(
@@ -64,11 +68,16 @@ def _requester(
             return None
 
 
-def link(context: ApplyContext, decision: d.LinkTickets) -> None:
-    """Link two tickets and mark both as needing attention."""
-    context.unit.pending.links.append((decision.ticket, decision.other, decision.kind))
-    context.raise_flags(decision.ticket, ("needs_attention",))
-    context.raise_flags(decision.other, ("needs_attention",))
+def link(context: ApplyContext, decision: d.LinkTickets, mail: MailContext | None) -> None:
+    """Link two tickets, flag both, and write the reason into their histories, all of it once."""
+    number, other = context.number(decision.ticket, mail), decision.other
+    if not context.unit.add_link(number, other, decision.kind):
+        return
+    flag = "needs_attention" if decision.kind == "joined" else "maybe_related"
+    for one, two in ((number, other), (other, number)):
+        context.raise_flags(one, (flag,))
+        detail = f"linked with ticket {two}: {decision.why}"
+        context.event(one, "linked", decision.cause, after=str(two), detail=detail)
 
 
 # ---- merging
@@ -82,7 +91,8 @@ def merge(context: ApplyContext, decision: d.MergeTicket) -> None:
     for thread in moved:
         unit.set_thread(replace(unit.threads[thread], ticket=into))
     context.change(number, merged_into=into)
-    worked = survivor.worked or ticket.worked
+    by_person = cause.rule != "join"  # so that no later mail takes a seat from anybody
+    worked = survivor.worked or ticket.worked or by_person
     context.change(into, flags=survivor.flags | ticket.flags, worked=worked)
     people = _people_to_move(context, decision)
     for contact in people:
@@ -149,27 +159,53 @@ def rename(context: ApplyContext, decision: d.RenameTicket, mail: MailContext | 
 async def name_tickets(context: ApplyContext) -> None:
     """Name noted tickets after the head of their conversation: its sender and subject (5).
 
-    Runs one query for the whole batch. Messages of the batch itself are added, since they are not
+    Runs two queries for the whole batch. Messages of the batch itself are added, since they are not
     in the database yet. Messages of joined threads are looked up on their old threads, since they
-    move only when the unit is flushed.
+    move only when the unit is flushed. Messages of strangers never name a ticket.
     """
     unit, wanted = context.unit, _threads_that_name(context)
-    sources: dict[int, set[int]] = {}
-    for thread in unit.threads:
-        found = unit.follow(thread)
-        if found is not None:
-            sources.setdefault(found.id, set()).add(thread)
-    stored = {source for thread in wanted.values() for source in sources[thread]}
-    stored -= unit.pending.new_threads
-    entries = await threads.outline(unit.connection, stored) if stored else {}
-    for row in unit.pending.messages:
-        if row.thread_id is not None:
-            entries.setdefault(row.thread_id, []).append(_entry(row))
+    entries, held = await _candidates(context, wanted.values())
     for number, thread in wanted.items():
-        first = head(entry for source in sources[thread] for entry in entries.get(source, ()))
-        if first is not None:
+        roles = unit.participants[thread]
+        mine = [each for each in entries[thread] if roles.get(each.sender_id or 0) != "stranger"]
+        found = heads(mine, held[thread])
+        if found:
+            first = found[0]
             context.change(number, requester_id=first.sender_id, subject=first.subject)
+            kept = {each.message for each in found[:MOST_CANDIDATES]}
+            unit.pending.closed_candidates |= {each.message for each in entries[thread]} - kept
     context.renames.clear()
+
+
+async def _candidates(
+    context: ApplyContext, wanted: Iterable[int]
+) -> tuple[dict[int, list[Entry]], dict[int, set[str]]]:
+    """Return for each thread the messages that may name it, and which of their parents it holds."""
+    unit = context.unit
+    into = {each: unit.follow(each) for each in unit.threads}
+    final = {each: found.id for each, found in into.items() if found is not None}
+    targets = set(wanted)
+    stored = {each for each, found in final.items() if found in targets}
+    stored -= unit.pending.new_threads
+    entries: dict[int, list[Entry]] = {each: [] for each in targets}
+    found = await threads.candidates(unit.connection, stored) if stored else {}
+    for thread, rows in found.items():
+        entries[final[thread]] += [
+            row for row in rows if row.message not in unit.pending.closed_candidates
+        ]
+    fresh = [row for row in unit.pending.messages if final.get(row.thread_id or 0) in targets]
+    for row in fresh:
+        if row.opens:
+            entries[final[row.thread_id or 0]].append(_entry(row))
+    parents = {parent for rows in entries.values() for row in rows for parent in row.parents}
+    held: dict[int, set[str]] = {each: set() for each in targets}
+    for ref, thread in await threads.held(unit.connection, parents) if parents else ():
+        if final.get(thread) in targets:
+            held[final[thread]].add(ref)
+    for row in fresh:
+        if row.message_id and row.kind not in MACHINE_KINDS:
+            held[final[row.thread_id or 0]].add(row.message_id[:REF_LIMIT])
+    return entries, held
 
 
 def _threads_that_name(context: ApplyContext) -> dict[int, int]:
@@ -194,10 +230,8 @@ def _entry(row: MessageRow) -> Entry:
     return Entry(
         message=row.id,
         message_id=row.message_id,
-        parents=row.parents,
+        parents=tuple(parent[:REF_LIMIT] for parent in row.parents),
         date=row.date or row.created_at,
         sender_id=row.sender_id,
         subject=row.subject,
-        opens=row.opens,
-        machine=row.kind in MACHINE_KINDS,
     )

@@ -23,7 +23,7 @@ from core.events import (
     TicketOpened,
     UnmergeAsked,
 )
-from core.mail.threading import Entry, head
+from core.mail.threading import Entry, heads
 from core.model.ticket import Contact, ParticipantRole, Priority, Source, Thread, Ticket
 from core.pipeline import Pipeline, Status
 from core.rules.rights import Right
@@ -301,9 +301,12 @@ def _place(act: Transaction, draft: NewTicket, thread: Thread) -> tuple[Pipeline
 
 
 async def _first_message(act: Transaction, thread: Thread) -> Entry | None:
-    """Return the message that a thread is named after; by default, its first message."""
-    entries = (await threads.outline(act.unit.connection, [thread.id]))[thread.id]
-    return head(entries) or min(entries, key=lambda entry: entry.message, default=None)
+    """Return the message that a thread is named after; None if it has none of a person."""
+    entries = (await threads.candidates(act.unit.connection, [thread.id]))[thread.id]
+    parents = {parent for entry in entries for parent in entry.parents}
+    held = await threads.held(act.unit.connection, parents) if parents else set()
+    found = heads(entries, {ref for ref, at in held if at == thread.id})
+    return found[0] if found else None
 
 
 async def _heard_on(act: Transaction, thread: Thread) -> datetime | None:

@@ -17,7 +17,7 @@ from typing import Any
 from core.decide import decide
 from core.decisions.tickets import Finish
 from core.events import Delivered, MailArrived, Original, Sender, Verdict
-from core.mail.threading import ids_of
+from core.mail.threading import JoinPolicy, Tokens, ids_of
 from core.model.message import Envelope, Message
 from core.model.ticket import Channel, User
 from gateway.apply.applier import Applier
@@ -34,7 +34,7 @@ from gateway.intake.token_lookup import (
 from gateway.reading import authentication
 from gateway.store.queues.spool import EarlierMail, Finished, by_fingerprint, finish, repeated
 from gateway.store.tickets import conversation
-from gateway.store.tickets.conversation import Conversation, MailTokens
+from gateway.store.tickets.conversation import Conversation, Standing
 from gateway.store.tickets.tickets import subject_key
 from gateway.store.tickets.unit_of_work import Connection, UnitOfWork
 
@@ -58,12 +58,14 @@ class Rules:
 
     ``zone`` is the account's time zone. ``trusted`` are the ids of the servers whose
     Authentication-Results count. ``fallback`` is the address of the channel that gets mail
-    addressed to none of our channels; if it is empty, the default channel gets such mail.
+    addressed to none of our channels; if it is empty, the default channel gets such mail. ``join``
+    tells whose mail may join threads (behaviour.md 5).
     """
 
     zone: tzinfo
     trusted: frozenset[str] = frozenset()
     fallback: str = ""
+    join: JoinPolicy = "vouched"
 
 
 def fingerprint(message: Message) -> bytes:
@@ -79,7 +81,7 @@ def fingerprint(message: Message) -> bytes:
 def _addresses(message: Message) -> set[str]:
     """Return the addresses of sender and recipients, and of the sender of a forwarded mail."""
     forwarded = message.forward.sender if message.forward is not None else None
-    boxes = (*message.to, *message.cc, message.sender, forwarded)
+    boxes = (*message.to, *message.cc, *message.reply_to, message.sender, forwarded)
     return {each.key for each in boxes if each is not None}
 
 
@@ -173,9 +175,14 @@ class Batch:
         unit, envelope, mail = self.unit, item.envelope, item.message
         message = reporting(lookup, self.deliveries, envelope)
         deliveries = reported(message, lookup, self.deliveries)
-        found = conversation.find(unit, message, MailTokens(lookup.own, lookup.reply, lookup.tag))
         verdict = self._verdict(mail)
         user = unit.desk.users.get(mail.sender.key) if mail.sender else None
+        standing = Standing(
+            proven=verdict == "pass",
+            user=user is not None and (verdict == "pass" or user.id == lookup.relay),
+        )
+        tokens = Tokens(lookup.reply, lookup.own, lookup.tag)
+        found = conversation.find(unit, message, tokens, standing, self.rules.join)
         relays = user is not None and user.id == lookup.relay and verdict != "fail"
         return MailArrived(
             message=message,
@@ -193,6 +200,7 @@ class Batch:
             thread=found.thread,
             ticket=found.ticket,
             joined=found.joined,
+            related=found.related,
             earlier_open=found.earlier,
             released=item.released,
             automation=envelope.automation,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
 
-from core.model.message import Address, Bounce, Kind, Message
+from core.model.message import MACHINE_KINDS, Address, Bounce, Kind, Message
 
 START = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 EMPTY = Message(
@@ -65,7 +65,8 @@ class Letter:
         )
 
 
-PEOPLE = st.sampled_from(["ann", "bob", "eve"])
+ALL = ("ann", "bob", "eve")
+PEOPLE = st.sampled_from(ALL)
 SKEW = st.sampled_from(
     [
         timedelta(0),
@@ -79,8 +80,11 @@ SKEW = st.sampled_from(
 
 
 @st.composite
-def conversations(draw: st.DrawFn, most: int = 8) -> list[Letter]:
-    """Draw the mails of a few conversations; some never arrive, though others refer to them."""
+def conversations(draw: st.DrawFn, most: int = 8, *, vouched: bool = False) -> list[Letter]:
+    """Draw the mails of a few conversations; some never arrive, though others refer to them.
+
+    ``vouched``: every mail has a sender and names all people, and a machine answers one mail only.
+    """
     count = draw(st.integers(1, most))
     chains: list[tuple[str, ...]] = []
     letters: list[Letter] = []
@@ -100,20 +104,27 @@ def conversations(draw: st.DrawFn, most: int = 8) -> list[Letter]:
         extra = (
             draw(st.none() | st.integers(0, count - 1)) if draw(st.integers(0, 5)) == 0 else None
         )
-        if extra is not None and extra != number:
+        kind = draw(st.sampled_from(KINDS))
+        alone = vouched and kind in MACHINE_KINDS
+        if alone:
+            seen = seen[-1:]
+        # a mail refers to mails written before it only
+        if extra is not None and extra < number and not alone:
             seen = tuple(dict.fromkeys((f"m{extra}", *seen)))
+        date = (
+            START + timedelta(minutes=10 * number) + draw(SKEW) if draw(st.integers(0, 9)) else None
+        )
         letters.append(
             Letter(
                 f"m{number}",
-                draw(PEOPLE) if draw(st.integers(0, 9)) else None,
+                draw(PEOPLE) if vouched or draw(st.integers(0, 9)) else None,
                 seen,
                 draw(st.booleans()),
-                START + timedelta(minutes=10 * number) + draw(SKEW)
-                if draw(st.integers(0, 9))
-                else None,
-                draw(st.sampled_from(KINDS)),
-                tuple(draw(st.lists(PEOPLE, max_size=2, unique=True))),
-                draw(st.integers(0, 12)) > 0,
+                date,
+                kind,
+                ALL if vouched else tuple(draw(st.lists(PEOPLE, max_size=2, unique=True))),
+                # without Date and Message-ID nothing but the order of arrival is left
+                date is None or draw(st.integers(0, 12)) > 0,
             )
         )
     return letters

@@ -71,7 +71,22 @@ def _named(ticket: Json) -> tuple[str | None, str]:
 async def test_any_order_gives_the_same_threads_and_tickets(
     world: World, letters: list[Letter], data: st.DataObject
 ) -> None:
-    """Any order and any batches give the same sets of mail with the same requester and subject."""
+    """With join = anyone, any order and batches give the same tickets, requesters and subjects."""
+    world.let_anyone_join()
+    await _same_in_any_order(world, letters, data)
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+@given(letters=conversations(vouched=True), data=st.data())
+@settings(QUICK, max_examples=60)
+async def test_any_order_of_vouched_mails_gives_the_same_tickets(
+    world: World, letters: list[Letter], data: st.DataObject
+) -> None:
+    """Mails that name all people of their conversation give the same tickets in any order."""
+    await _same_in_any_order(world, letters, data)
+
+
+async def _same_in_any_order(world: World, letters: list[Letter], data: st.DataObject) -> None:
     other = data.draw(st.permutations(letters))
     sizes = data.draw(st.lists(st.integers(1, 4), max_size=4))
     run = next(RUNS)

@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from gateway.store.schema import tables as schema
 from gateway.store.setup import seed
 from gateway.store.setup.desk_config import load_desk
 from gateway.store.tickets import threads, tickets
+from gateway.store.tickets.threads import RefRow
 from gateway.store.tickets.unit_of_work import UnitOfWork
 
 ZONE = ZoneInfo("Europe/Amsterdam")
@@ -63,6 +65,10 @@ class World:
         self.rules = Rules(ZONE, frozenset({TRUSTED}), **rules)
         self.intake = Intake(database, self.spool, sandbox, self.rules, clock)
         self._accept = Acceptor(self.spool, Limits(), folder, wake=lambda: None)
+
+    def let_anyone_join(self) -> None:
+        """Set ``[threads] join`` to anyone, as for an archive."""
+        self.intake.rules = replace(self.rules, join="anyone")
 
     # ---- mail
 
@@ -173,7 +179,7 @@ class World:
             )
             unit.set_thread(thread, new=True)
             unit.set_participant(thread.id, unit.ensure_contact(address, "").id, "participant")
-            unit.remember(message_id, thread.id, None)
+            unit.remember(RefRow(message_id, thread.id, unit.allot("message")))
             await unit.flush()
         return thread.id
 

@@ -86,6 +86,7 @@ async def names(database: Database, like: Likeness, looked: Survey) -> set[str]:
         for piece in chunks(looked.found["message"]):
             for head in (await connection.execute(query, {"ids": piece})).scalars():
                 people = [head.get("from"), *head.get("to", ()), *head.get("cc", ())]
+                people += head.get("reply_to", ())
                 found.update(
                     each["name"] or ""
                     for each in people

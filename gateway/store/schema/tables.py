@@ -220,8 +220,8 @@ ticket_link = sa.Table(
     "ticket_link",
     metadata,
     sa.Column("ticket", sa.ForeignKey("ticket.number"), primary_key=True),
-    sa.Column("other", sa.ForeignKey("ticket.number"), primary_key=True),
-    sa.Column("kind", sa.String(16), primary_key=True),  # related | earlier | joined
+    sa.Column("other", sa.ForeignKey("ticket.number"), primary_key=True, index=True),
+    sa.Column("kind", sa.String(16), primary_key=True),  # related | earlier | joined | maybe
 )
 
 thread = sa.Table(
@@ -259,6 +259,9 @@ message_ref = sa.Table(
     big("message", nullable=True),
     # whether the message is a forward (E17b)
     sa.Column("forward", sa.Boolean, nullable=False, default=False),
+    # [[contact, whether the mail was proven], ...]: who sent or referenced the id while in the
+    # circle of the thread; null if nobody did
+    sa.Column("claims", Document, nullable=True),
     sqlite_with_rowid=False,
 )
 
@@ -274,7 +277,7 @@ message = sa.Table(
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("message_id", Text(1000), nullable=True),
     sa.Column("parents", Document, nullable=False),
-    # whether it may set the ticket's requester and subject (behaviour.md 5, joining)
+    # whether it may set the ticket's requester and subject (behaviour.md 5)
     sa.Column("opens", sa.Boolean, nullable=False, default=False),
     big("sender_id", nullable=True),  # contact
     sa.Column("author_id", sa.Integer, nullable=True),  # user
@@ -290,6 +293,12 @@ message = sa.Table(
     sa.Column("flags", Document, nullable=False),
     sa.Column("evidence", Document, nullable=False),
     partial("ix_message_ticket_note", "ticket_note", where="ticket_note IS NOT NULL"),
+    sa.Index(
+        "ix_message_opens",
+        "thread_id",
+        sqlite_where=sa.text("opens = 1"),
+        postgresql_where=sa.text("opens"),
+    ),
 )
 
 event = sa.Table(

@@ -6,38 +6,35 @@ the Message-IDs, tokens and addresses of the mails lead to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.events import Original
-from core.mail.threading import TicketRef, Tie, ids_of, tie
-from core.model.message import Message
+from core.mail import reply_tokens
+from core.mail.circle import Circle, Writer
+from core.mail.threading import JoinPolicy, Ref, TicketRef, Tie, Tokens, ids_of, tie
+from core.model.message import MACHINE_KINDS, Message
 from core.model.ticket import Contact, ParticipantRole, Thread, Ticket
 from gateway.store.tickets.tickets import subject_key
 from gateway.store.tickets.unit_of_work import UnitOfWork
 
-
-@dataclass(frozen=True, slots=True)
-class MailTokens:
-    """The signed tokens of a mail: our own Message-IDs with threads, an address and a tag."""
-
-    own: Mapping[str, int]
-    reply: TicketRef | None
-    tag: TicketRef | None
+MOST_RELATED = 5  # tickets that one mail is linked to
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """Where a mail belongs, and which part its sender has there.
 
-    ``joined`` are further threads of the same conversation with their tickets. ``copy_of`` is our
-    own mail that came back. ``earlier`` is an open ticket of the sender with the same subject.
+    ``joined`` and ``related`` are the threads of ``tie.joins`` and ``tie.related``, with their
+    tickets. ``copy_of`` is our own mail that came back. ``earlier`` is an open ticket of the sender
+    with the same subject.
     """
 
     tie: Tie
     thread: Thread | None
     ticket: Ticket | None
     joined: tuple[tuple[Thread, Ticket | None], ...]
+    related: tuple[Ticket, ...]
     contact: Contact | None
     part: ParticipantRole | None
     reused_id: bool
@@ -45,10 +42,27 @@ class Conversation:
     earlier: tuple[int, ...]
 
 
-def find(unit: UnitOfWork, message: Message, tokens: MailTokens) -> Conversation:
-    """Return the conversation of a mail, after following joins and merges."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the sender of a mail has proven; ``user``: to be that user of the desk."""
+
+    proven: bool
+    user: bool
+
+
+def find(
+    unit: UnitOfWork,
+    message: Message,
+    tokens: Tokens,
+    standing: Standing,
+    policy: JoinPolicy = "vouched",
+) -> Conversation:
+    """Return the conversation of a mail, after following joins and merges.
+
+    ``tokens`` name threads and tickets as they were when the tokens were written.
+    """
     contact = unit.contact_with(message.sender.key) if message.sender else None
-    found = _tie(unit, message, tokens, contact)
+    found = _tie(unit, message, tokens, _writer(unit, message, contact, standing), policy)
     thread = unit.follow(found.thread) if found.thread is not None else None
     on_thread = thread.ticket if thread is not None else None
     ticket = unit.live_ticket(on_thread if on_thread is not None else found.ticket)
@@ -57,12 +71,53 @@ def find(unit: UnitOfWork, message: Message, tokens: MailTokens) -> Conversation
         tie=found,
         thread=thread,
         ticket=ticket,
-        joined=_joined(unit, found),
+        joined=tuple((each, unit.live_ticket(each.ticket)) for each in _live(unit, found.joins)),
+        related=_related(unit, found, ticket),
         contact=contact,
         part=_part(unit, contact, thread, ticket),
         reused_id=_is_reused(unit, message),
         copy_of=_own_copy(unit, message, tokens),
         earlier=_earlier(unit, message, contact) if fresh else (),
+    )
+
+
+def _live(unit: UnitOfWork, numbers: Iterable[int]) -> list[Thread]:
+    threads = (unit.follow(number) for number in numbers)
+    return [each for each in threads if each is not None]
+
+
+def _related(unit: UnitOfWork, found: Tie, ticket: Ticket | None) -> tuple[Ticket, ...]:
+    """Return the other live tickets, MOST_RELATED at most, that share an id with the mail."""
+    tickets = (unit.live_ticket(each.ticket) for each in _live(unit, found.related))
+    others = {
+        each.number: each
+        for each in tickets
+        if each is not None and each.deleted_at is None and each != ticket
+    }
+    return tuple(others[number] for number in sorted(others)[:MOST_RELATED])
+
+
+def _writer(
+    unit: UnitOfWork, message: Message, contact: Contact | None, standing: Standing
+) -> Writer:
+    """Return the sender and the people named by a mail as contacts; unknown people are left out."""
+    people = (*message.to, *message.cc, *message.reply_to)
+    known = (unit.contact_with(each.key) for each in people)
+    return Writer(
+        contact.id if contact is not None else None,
+        frozenset(each.id for each in known if each is not None),
+        proven=standing.proven,
+        user=standing.user,
+        machine=message.kind in MACHINE_KINDS,
+        elsewhere=any(_outside(unit, each.key) for each in (*message.to, *message.cc)),
+    )
+
+
+def _outside(unit: UnitOfWork, key: str) -> bool:
+    """Tell whether an address key is neither a channel's nor a user's."""
+    bare, _ = reply_tokens.bare(key)
+    return bool(key) and not (
+        key in unit.desk.channels or bare in unit.desk.channels or key in unit.desk.users
     )
 
 
@@ -76,7 +131,7 @@ def copy_on(thread: Thread | None, ticket: Ticket | None) -> Original:
     )
 
 
-def _own_copy(unit: UnitOfWork, message: Message, tokens: MailTokens) -> Original | None:
+def _own_copy(unit: UnitOfWork, message: Message, tokens: Tokens) -> Original | None:
     """Return the original if this is a copy of our own mail; its Message-ID gives the thread."""
     number = tokens.own.get(message.message_id or "")
     if number is None:
@@ -85,7 +140,9 @@ def _own_copy(unit: UnitOfWork, message: Message, tokens: MailTokens) -> Origina
     return copy_on(thread, unit.live_ticket(thread.ticket) if thread is not None else None)
 
 
-def _tie(unit: UnitOfWork, message: Message, tokens: MailTokens, contact: Contact | None) -> Tie:
+def _tie(
+    unit: UnitOfWork, message: Message, tokens: Tokens, writer: Writer, policy: JoinPolicy
+) -> Tie:
     """Return the thread or ticket of a mail, by references, signed address and subject tag."""
     refs = unit.known_refs(ids_of(message))
     own = {
@@ -93,16 +150,23 @@ def _tie(unit: UnitOfWork, message: Message, tokens: MailTokens, contact: Contac
         for each, number in tokens.own.items()
         if each != message.message_id and (thread := unit.follow(number)) is not None
     }
-    named = {*own.values(), *(ref.thread for rows in refs.values() for ref in rows)}
-    tag = _current(unit, tokens.tag)
-    return tie(
-        message,
-        refs,
-        reply_address=_current(unit, tokens.reply),
-        own_ids=own,
-        subject_tag=tag if _takes_part(unit, message, contact, tag) else None,
-        forward_threads=frozenset(each for each in named if unit.threads[each].kind == "forward"),
-    )
+    reply, tag = _current(unit, tokens.reply), _current(unit, tokens.tag)
+    circles = _circles(unit, refs, own.values(), (reply, tag))
+    if tag is not None and not _takes_part(unit, message, writer, tag, circles):
+        tag = None
+    return tie(message, Tokens(reply, own, tag), refs, circles, writer, policy)
+
+
+def _circles(
+    unit: UnitOfWork,
+    refs: Mapping[str, Sequence[Ref]],
+    own: Iterable[int],
+    tokens: Iterable[TicketRef | None],
+) -> dict[int, Circle]:
+    """Return the circle of every thread that a mail may be tied to."""
+    named = {*own, *(ref.thread for rows in refs.values() for ref in rows)}
+    named |= {each.thread for each in tokens if each is not None and each.thread is not None}
+    return {each: unit.circle(unit.threads[each]) for each in named}
 
 
 def _current(unit: UnitOfWork, ref: TicketRef | None) -> TicketRef | None:
@@ -126,18 +190,19 @@ def _origin(unit: UnitOfWork, ticket: Ticket) -> Thread | None:
 
 
 def _takes_part(
-    unit: UnitOfWork, message: Message, contact: Contact | None, tag: TicketRef | None
+    unit: UnitOfWork,
+    message: Message,
+    writer: Writer,
+    tag: TicketRef,
+    circles: Mapping[int, Circle],
 ) -> bool:
-    """Tell whether the sender is a user or has a part in the tagged ticket."""
-    if tag is None:
-        return False
+    """Tell whether the sender is a user or is in the circle of the tagged ticket."""
     if message.sender is not None and message.sender.key in unit.desk.users:
         return True
-    if contact is None:
-        return False
-    thread = unit.threads.get(tag.thread) if tag.thread is not None else None
-    part = unit.part_of(contact.id, thread, unit.tickets.get(tag.ticket))
-    return part in {"requester", "associated", "participant"}
+    if tag.thread is not None:
+        return writer.inside(circles[tag.thread])
+    ticket = unit.tickets.get(tag.ticket)
+    return ticket is not None and writer.sender in unit.people_of(ticket)
 
 
 def _part(
@@ -147,11 +212,6 @@ def _part(
     if thread is not None and ticket is None and not unit.participants[thread.id]:
         return "participant"  # only machines wrote here so far, so the first person joins
     return unit.part_of(contact.id, thread, ticket) if contact is not None else None
-
-
-def _joined(unit: UnitOfWork, found: Tie) -> tuple[tuple[Thread, Ticket | None], ...]:
-    threads = (unit.follow(number) for number in found.joins)
-    return tuple((each, unit.live_ticket(each.ticket)) for each in threads if each is not None)
 
 
 def _is_reused(unit: UnitOfWork, message: Message) -> bool:

@@ -26,6 +26,7 @@ class Pending:
     new_refs: dict[tuple[str, int], RefRow] = field(default_factory=dict)
     changed_refs: dict[tuple[str, int], RefRow] = field(default_factory=dict)
     messages: list[MessageRow] = field(default_factory=list)
+    closed_candidates: set[int] = field(default_factory=set)  # messages that no longer name
     events: list[TicketEvent] = field(default_factory=list)
     links: list[tuple[int, int, str]] = field(default_factory=list)
     joins: list[tuple[int, int]] = field(default_factory=list)  # (thread, into)

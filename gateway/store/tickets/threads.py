@@ -52,7 +52,11 @@ UPDATE_REF = (
         tables.message_ref.c.ref == sa.bindparam("_ref"),
         tables.message_ref.c.thread_id == sa.bindparam("_thread"),
     )
-    .values(message=sa.bindparam("_message"), forward=sa.bindparam("_forward"))
+    .values(
+        message=sa.bindparam("_message"),
+        forward=sa.bindparam("_forward"),
+        claims=sa.bindparam("_claims", type_=tables.message_ref.c.claims.type),
+    )
 )
 UPDATE_PARTICIPANT = (
     sa.update(tables.participant)
@@ -62,18 +66,44 @@ UPDATE_PARTICIPANT = (
     )
     .values(role=sa.bindparam("_role"))
 )
+MOST_CLAIMS = 8  # of one Message-ID on one thread are stored
 CHUNK_VALUES = 5000  # values of one IN list; SQLite allows 32,766 parameters
 
 
 @dataclass(slots=True)
 class RefRow:
-    """A known Message-ID; ``thread`` is where it was recorded, before redirects."""
+    """A known Message-ID; ``thread`` is where it was recorded, before redirects.
+
+    ``claims``: the contacts, MOST_CLAIMS at most, who sent or referenced it while in the circle of
+    the thread, each with whether that mail had the verdict pass.
+    """
 
     ref: str
     thread: int
     message: int | None
-    forward: bool
+    forward: bool = False
     machine: bool = False  # the message's kind is in MACHINE_KINDS; not stored
+    claims: tuple[tuple[int, bool], ...] = ()
+
+    def learn(self, other: RefRow) -> bool:
+        """Take over what another mail on the thread tells; return whether that changes anything."""
+        before = (self.message, self.forward, self.machine, self.claims)
+        if other.message is not None and (
+            self.message is None
+            or (other.forward and not self.forward)
+            or (self.machine and not other.machine)
+        ):
+            if self.message is None or self.machine:
+                self.claims = other.claims
+            self.message, self.machine = other.message, other.machine
+            self.forward = self.forward or other.forward
+        elif self.message is None and other.message is None:
+            known = dict(self.claims)
+            for contact, proven in other.claims:
+                if contact in known or len(known) < MOST_CLAIMS:
+                    known[contact] = proven or known.get(contact, False)
+            self.claims = tuple(known.items())
+        return before != (self.message, self.forward, self.machine, self.claims)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +150,14 @@ async def load_refs(connection: AsyncConnection, refs: Collection[str]) -> list[
     if refs:
         rows = await connection.execute(REFS_BY_ID, {"refs": refs})
         found.extend(
-            RefRow(row.ref, row.thread_id, row.message, row.forward, row.kind in MACHINE_KINDS)
+            RefRow(
+                row.ref,
+                row.thread_id,
+                row.message,
+                row.forward,
+                row.kind in MACHINE_KINDS,
+                tuple((contact, proven) for contact, proven in row.claims or ()),
+            )
             for row in rows
         )
     return found
@@ -154,35 +191,60 @@ async def participants(
     return found
 
 
-async def outline(connection: AsyncConnection, ids: Collection[int]) -> dict[int, list[Entry]]:
-    """Return what :func:`core.mail.threading.head` needs of every message of these threads."""
-    table = tables.message
-    columns = (
-        table.c.thread_id,
-        table.c.id,
-        table.c.message_id,
-        table.c.parents,
-        table.c.date,
-        table.c.created_at,
+CANDIDATES = (
+    sa.select(
+        MESSAGE.c.thread_id,
+        MESSAGE.c.id,
+        MESSAGE.c.message_id,
+        MESSAGE.c.parents,
+        MESSAGE.c.date,
+        MESSAGE.c.created_at,
+        MESSAGE.c.sender_id,
+        MESSAGE.c.subject,
     )
-    query = sa.select(
-        *columns, table.c.sender_id, table.c.subject, table.c.opens, table.c.kind
-    ).where(table.c.thread_id.in_(list(ids)))
+    .where(among(MESSAGE.c.thread_id, "ids"), MESSAGE.c.opens)
+    .order_by(MESSAGE.c.id)
+    .limit(sa.bindparam("most"))
+)
+# Which of these Message-IDs belong to messages of persons, with the threads of those messages.
+HELD = (
+    sa.select(tables.message_ref.c.ref, MESSAGE.c.thread_id)
+    .join(MESSAGE, MESSAGE.c.id == tables.message_ref.c.message)
+    .where(among(tables.message_ref.c.ref, "refs"), MESSAGE.c.kind.not_in(MACHINE_KINDS))
+)
+
+
+async def candidates(connection: AsyncConnection, ids: Collection[int]) -> dict[int, list[Entry]]:
+    """Return the messages that may name the conversation of each thread.
+
+    A thread that was filled before this was recorded may have many; the first 1,000 count.
+    """
     found: dict[int, list[Entry]] = {each: [] for each in ids}
-    for row in await connection.execute(query):
-        date = row.date or row.created_at or EPOCH
+    for row in await connection.execute(CANDIDATES, {"ids": ids, "most": 1000}):
         entry = Entry(
             message=row.id,
             message_id=row.message_id,
-            parents=tuple(row.parents),
-            date=date,
+            parents=tuple(parent[:REF_LIMIT] for parent in row.parents),
+            date=row.date or row.created_at or EPOCH,
             sender_id=row.sender_id,
             subject=row.subject,
-            opens=row.opens,
-            machine=row.kind in MACHINE_KINDS,
         )
         found[row.thread_id].append(entry)
     return found
+
+
+async def held(connection: AsyncConnection, refs: Collection[str]) -> set[tuple[str, int]]:
+    """Return the (Message-ID, thread) pairs of messages of persons among these Message-IDs."""
+    rows = await connection.execute(HELD, {"refs": refs})
+    return {(row.ref, row.thread_id) for row in rows}
+
+
+async def close_candidates(connection: AsyncConnection, ids: Collection[int]) -> None:
+    """Record that these messages no longer name their conversations."""
+    for piece in chunks(ids):
+        await connection.execute(
+            sa.update(MESSAGE).where(MESSAGE.c.id.in_(piece)).values(opens=False)
+        )
 
 
 async def messages(
@@ -259,6 +321,7 @@ def writing_refs(new: Iterable[RefRow], changed: Iterable[RefRow]) -> Work:
                     "thread_id": row.thread,
                     "message": row.message,
                     "forward": row.forward,
+                    "claims": row.claims or None,
                 }
                 for row in new
             ],
@@ -271,6 +334,7 @@ def writing_refs(new: Iterable[RefRow], changed: Iterable[RefRow]) -> Work:
                     "_thread": row.thread,
                     "_message": row.message,
                     "_forward": row.forward,
+                    "_claims": row.claims or None,
                 }
                 for row in changed
             ],

@@ -37,6 +37,9 @@ UPDATE = (
 )
 TICKET_CONTACT = tables.ticket_contact
 ASSOCIATED = sa.select(TICKET_CONTACT).where(among(TICKET_CONTACT.c.ticket, "numbers"))
+LINKS = sa.select(tables.ticket_link).where(
+    among(tables.ticket_link.c.ticket, "numbers") | among(tables.ticket_link.c.other, "numbers")
+)
 # Live tickets of these requesters with one of these subjects, newest first.
 EARLIER_TICKETS = (
     sa.select(TABLE.c.number, TABLE.c.requester_id, TABLE.c.subject_key)
@@ -161,12 +164,8 @@ async def links(
     connection: AsyncConnection, numbers: Collection[int]
 ) -> dict[int, list[tuple[int, str]]]:
     """Return the links of each ticket as (other ticket, kind), in both directions."""
-    table = tables.ticket_link
     found: dict[int, list[tuple[int, str]]] = {number: [] for number in numbers}
-    query = sa.select(table).where(
-        table.c.ticket.in_(list(numbers)) | table.c.other.in_(list(numbers))
-    )
-    for row in await connection.execute(query):
+    for row in await connection.execute(LINKS, {"numbers": list(numbers)}):
         if row.ticket in found:
             found[row.ticket].append((row.other, row.kind))
         if row.other in found:

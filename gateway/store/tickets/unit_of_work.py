@@ -14,7 +14,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.mail.threading import Ref
+from core.mail.circle import Circle, Claim
+from core.mail.threading import MOST_THREADS, Ref
 from core.model.message import address_key
 from core.model.ticket import Contact, ParticipantRole, Thread, Ticket
 from core.model.workflow import Enrolment
@@ -54,6 +55,7 @@ class UnitOfWork:
         self.participants: dict[int, dict[int, ParticipantRole]] = {}
         self.associated: dict[int, set[int]] = {}
         self.refs: dict[str, list[RefRow]] = {}
+        self.links: set[tuple[int, int, str]] = set()
         self.earlier: dict[tuple[int, str], list[int]] = {}
         self.enrolments: dict[int, list[Enrolment]] = {}
         self.outward = PendingOutgoing()
@@ -156,6 +158,8 @@ class UnitOfWork:
                 {thread.ticket for thread in standing if thread is not None and thread.ticket}
             )
         self.associated.update(await tickets.associated(self.connection, fresh))
+        for number, others in (await tickets.links(self.connection, fresh)).items():
+            self.links.update((number, other, kind) for other, kind in others)
         if self.desk.workflows:
             self.enrolments.update(await workflows.enrolments(self.connection, fresh))
         people = {contact for thread in rows for contact in self.participants[thread.id]}
@@ -193,38 +197,59 @@ class UnitOfWork:
             for row in self.refs.get(each[:REF_LIMIT], ()):
                 thread = self.follow(row.thread)
                 if thread is not None:
+                    claims = tuple(Claim(*claim) for claim in row.claims)
                     found.setdefault(each, []).append(
-                        Ref(thread.id, row.message is not None, row.forward, row.machine)
+                        Ref(thread.id, row.message is not None, row.forward, row.machine, claims)
                     )
         return found
 
     def part_of(
         self, contact_id: int, thread: Thread | None, ticket: Ticket | None
     ) -> ParticipantRole | None:
-        """Return the strongest role that a contact has in a thread and its ticket.
+        """Return the strongest role that a contact has on a thread, or in its ticket.
 
-        In a forward thread only the role in that thread counts (E17).
+        Without a thread, the roles on all threads of the ticket count that no forward of ours
+        started. On the thread of such a forward only the role there counts (E17).
         """
-        parts: list[ParticipantRole] = []
-        if thread is not None and contact_id in (inside := self.participants.get(thread.id, {})):
-            parts.append(inside[contact_id])
-        if ticket is not None:
+        ticket_counts = ticket is not None and (thread is None or thread.kind == "normal")
+        if ticket is not None and ticket_counts:
             if ticket.requester_id == contact_id:
                 return "requester"
             if contact_id in self.associated.get(ticket.number, ()):
                 return "associated"
-            if thread is None or thread.kind == "normal":
-                normal = (
-                    each.id for each in self.threads_of(ticket.number) if each.kind == "normal"
-                )
-                parts.extend(
-                    self.participants[each][contact_id]
-                    for each in normal
-                    if contact_id in self.participants.get(each, {})
-                )
-        best = max(parts, key=ROLE_ORDER.index, default=None)
+        if thread is not None:
+            places = [thread.id]
+        else:
+            rows = self.threads_of(ticket.number) if ticket is not None else []
+            places = [each.id for each in rows if each.kind == "normal"]
+        parts = (self.participants.get(each, {}).get(contact_id) for each in places)
+        best = max((part for part in parts if part), key=ROLE_ORDER.index, default=None)
         # who opened another thread of the ticket is not its requester
         return "participant" if best == "requester" and ticket is not None else best
+
+    def people_of(self, ticket: Ticket) -> set[int]:
+        """Return the ids of a ticket's requester and associated contacts."""
+        people = set(self.associated.get(ticket.number, ()))
+        return people | {ticket.requester_id} if ticket.requester_id is not None else people
+
+    def circle(self, thread: Thread) -> Circle:
+        """Return the people whose word counts on a thread (behaviour.md 5)."""
+        roles = self.participants[thread.id].items()
+        members = {contact for contact, role in roles if role != "stranger"}
+        ticket = self.live_ticket(thread.ticket)
+        if ticket is None:
+            return Circle(frozenset(members), forward=thread.kind == "forward")
+        if thread.kind == "normal":
+            members |= self.people_of(ticket)
+        origins = [each for each in self.threads_of(ticket.number) if each.origin]
+        touched = ticket.worked or ticket.titled or ticket.deleted_at is not None
+        return Circle(
+            frozenset(members),
+            ticket.number,
+            ticket.requester_id,
+            touched or len(origins) > 1 or bool(self.associated.get(ticket.number)),
+            thread.kind == "forward",
+        )
 
     def contact_at(self, address: str | None) -> Contact | None:
         """Return the contact of an address as written, or None."""
@@ -289,6 +314,15 @@ class UnitOfWork:
         elif (thread, contact) not in self.pending.new_participants:
             self.pending.changed_participants.add((thread, contact))
 
+    def unseat(self, thread: int, contact: int) -> None:
+        """Make a participant of a thread a stranger there."""
+        parts = self.participants[thread]
+        if parts.get(contact, "stranger") == "stranger":
+            return
+        parts[contact] = "stranger"
+        if (thread, contact) not in self.pending.new_participants:
+            self.pending.changed_participants.add((thread, contact))
+
     def drop_participant(self, thread: int, contact: int) -> None:
         """Remove a contact from a thread."""
         if self.participants[thread].pop(contact, None) is None:
@@ -307,6 +341,14 @@ class UnitOfWork:
             (people.add if present else people.discard)(contact)
             self.pending.associated[ticket, contact] = present
 
+    def add_link(self, ticket: int, other: int, kind: str) -> bool:
+        """Link two tickets; return whether they were not linked in this way before."""
+        if {(ticket, other, kind), (other, ticket, kind)} & self.links:
+            return False
+        self.links.add((ticket, other, kind))
+        self.pending.links.append((ticket, other, kind))
+        return True
+
     def set_enrolment(self, enrolment: Enrolment, *, new: bool = False) -> None:
         """Replace or add an enrolment."""
         held = self.enrolments.setdefault(enrolment.ticket, [])
@@ -320,32 +362,22 @@ class UnitOfWork:
             enrolment
         )
 
-    def remember(
-        self,
-        ref: str,
-        thread: int,
-        message: int | None,
-        *,
-        forward: bool = False,
-        machine: bool = False,
-    ) -> None:
-        """Remember that a thread holds the message with this id, or refers to it."""
-        ref = ref[:REF_LIMIT]
-        rows = self.refs.setdefault(ref, [])
+    def remember(self, mention: RefRow) -> None:
+        """Remember that a thread holds the message with an id, or refers to it.
+
+        Of an id that is known on MOST_THREADS threads, no further thread is remembered.
+        """
+        mention.ref = mention.ref[:REF_LIMIT]
+        rows = self.refs.setdefault(mention.ref, [])
         for row in rows:
-            if (found := self.follow(row.thread)) is not None and found.id == thread:
-                if message is not None and (
-                    row.message is None
-                    or (forward and not row.forward)
-                    or (row.machine and not machine)
-                ):
-                    row.message, row.forward, row.machine = message, forward or row.forward, machine
-                    if (ref, row.thread) not in self.pending.new_refs:
-                        self.pending.changed_refs[ref, row.thread] = row
+            found = self.follow(row.thread)
+            if found is not None and found.id == mention.thread:
+                if row.learn(mention) and (row.ref, row.thread) not in self.pending.new_refs:
+                    self.pending.changed_refs[row.ref, row.thread] = row
                 return
-        row = RefRow(ref, thread, message, forward, machine)
-        rows.append(row)
-        self.pending.new_refs[ref, thread] = row
+        if len(rows) < MOST_THREADS:
+            rows.append(mention)
+            self.pending.new_refs[mention.ref, mention.thread] = mention
 
     # ---- writing
 
@@ -361,6 +393,8 @@ class UnitOfWork:
             connection,
             [(row.id, row.subject, row.reply_text or row.text) for row in pending.messages],
         )
+        if pending.closed_candidates:
+            await threads.close_candidates(connection, pending.closed_candidates)
         await self._flush_joins()
         await tickets.write_links(connection, pending.links)
         self.pending, self.outward = Pending(), PendingOutgoing()

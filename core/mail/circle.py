@@ -1,0 +1,169 @@
+"""Whose word counts on a thread, and when a mail and a thread vouch for each other.
+
+The rules are in behaviour.md 5: circle, vouched, joining. People are ids of contacts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+NOBODY: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A contact who sent or referenced a Message-ID on a thread while in its circle.
+
+    ``proven``: the mail had the verdict pass.
+    """
+
+    contact: int
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Circle:
+    """The people whose word counts on a thread.
+
+    ``ticket`` and ``requester`` are those of the thread's ticket. ``fixed``: a person has worked on
+    the ticket, so nobody loses a seat by mail. ``forward``: a forward of ours started the thread.
+    """
+
+    members: frozenset[int] = NOBODY
+    ticket: int | None = None
+    requester: int | None = None
+    fixed: bool = False
+    forward: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether only machines wrote on the thread, so that it has nobody to protect."""
+        return not self.members and self.ticket is None
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """The sender of a mail, and the people whom the mail names in To, Cc and Reply-To.
+
+    ``proven``: the verdict is pass. ``user``: a proven user, who is inside every circle.
+    ``machine``: a responder wrote it, or it is a report. Such a mail gives nobody a seat, so that a
+    thread that only heard of it takes it unvouched. ``elsewhere``: the mail is to others than us.
+    """
+
+    sender: int | None = None
+    named: frozenset[int] = NOBODY
+    proven: bool = False
+    user: bool = False
+    machine: bool = False
+    elsewhere: bool = False
+
+    def inside(self, circle: Circle) -> bool:
+        """Return whether the sender's word counts on a thread."""
+        return self.user or self.sender in circle.members
+
+    def writes_to(self, circle: Circle) -> bool:
+        """Return whether the mail is to us alone or to somebody of a circle."""
+        return self.user or not self.elsewhere or bool(circle.members & self.named - {self.sender})
+
+    def unnamed(self, circle: Circle) -> frozenset[int]:
+        """Return the members of a circle who are neither the sender nor named by the mail."""
+        return frozenset(each for each in circle.members - self.named if each != self.sender)
+
+
+def vouch(
+    writer: Writer, circle: Circle, claims: Iterable[Claim], *, late: bool
+) -> frozenset[int] | None:
+    """Return None unless a mail and a thread that only heard of it vouch for each other.
+
+    The thread vouches by a member who claimed a Message-ID of the mail; the mail does so by naming
+    that member and somebody of the circle. The result is who becomes a stranger: after a claim that
+    nobody proved, all members whom the mail does not name. ``late``: the thread referenced the mail
+    before it came, so that the mail names the ticket.
+    """
+    if circle.empty:
+        return NOBODY
+    others = circle.members & writer.named - {writer.sender}
+    if not writer.inside(circle) or not (others or circle.members == {writer.sender}):
+        return None
+    vouching = [each.proven for each in claims if _counts(writer, circle, each)]
+    if not vouching:
+        return None
+    if any(vouching):
+        return NOBODY
+    unnamed = writer.unnamed(circle)
+    if unnamed and (circle.fixed or (circle.requester in unnamed and not late)):
+        return None
+    return unnamed
+
+
+def _counts(writer: Writer, circle: Circle, claim: Claim) -> bool:
+    """Tell whether the mail names who made a claim.
+
+    An unproven claim in the name of a sender who is proven now may be a forgery.
+    """
+    if claim.contact not in circle.members:
+        return False
+    if claim.contact == writer.sender:
+        return claim.proven or not writer.proven
+    return claim.contact in writer.named
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A thread where an id occurs, with its circle and claims; ``held``: on a message."""
+
+    thread: int
+    circle: Circle
+    claims: tuple[Claim, ...]
+    held: bool
+
+
+def choose(writer: Writer, places: Iterable[Place]) -> int | None:
+    """Return the thread to which a mail that names an id belongs, None for none of them.
+
+    ``places`` are the threads that hold the id, and those that heard of it and vouch. Somebody may
+    have used the id of another, so a thread whose circle holds the sender wins over others, and
+    among those one where the mail names who sent or claimed the id. A mail to people none of whom
+    is on the thread does not belong there, even if somebody named its sender there.
+    """
+    places = sorted(places, key=lambda each: (not each.held, each.thread))
+    inside = [each for each in places if writer.inside(each.circle)]
+    if not inside:
+        return next((each.thread for each in places if each.held), None)
+    claims = {
+        each.thread: [c for c in each.claims if _counts(writer, each.circle, c)] for each in inside
+    }
+    proven = [each for each in inside if any(claim.proven for claim in claims[each.thread])]
+    claimed = [each for each in inside if claims[each.thread]]
+    known = [each for each in inside if each.held and writer.writes_to(each.circle)]
+    group = proven or claimed or known
+    group = [each for each in group if each.held] or group
+    if len(group) == 1:
+        return group[0].thread
+    return next((each.thread for each in group if not writer.unnamed(each.circle)), None)
+
+
+def join(
+    writer: Writer, home: Circle, other: Circle, *, late: tuple[bool, bool]
+) -> frozenset[int] | None:
+    """Return None unless a mail that ties two threads together may join them.
+
+    A join gives nobody a seat: only those in both circles, the sender, and the people whom a proven
+    mail names stay in the circle. The result is who becomes a stranger. ``late`` tells for each
+    thread whether it referenced the mail before it came.
+    """
+    if home.forward or other.forward:
+        return None
+    if home.empty or other.empty:
+        return NOBODY
+    if not (writer.inside(home) and writer.inside(other)):
+        return None
+    seated = (home.members & other.members) | {writer.sender}
+    if writer.proven:
+        seated |= writer.named
+    kept = [each.requester is None or each.requester in seated for each in (home, other)]
+    if not any(kept) or not all(stays or came for stays, came in zip(kept, late, strict=True)):
+        return None
+    dropped = frozenset((home.members | other.members) - seated)
+    return None if dropped and (home.fixed or other.fixed) else dropped
