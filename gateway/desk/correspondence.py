@@ -81,7 +81,10 @@ class CorrespondenceDesk(Actor):
         self.files_of = files_of
 
     async def reply(self, number: int, mail: MailDraft) -> ActResult:
-        """Reply on a thread of the ticket (by default its origin) or on a new thread (O01-O15)."""
+        """Reply on a thread of the ticket or on a new one (O01-O15).
+
+        By default it is the thread on which somebody of its circle wrote last (behaviour.md 5).
+        """
         _refuse_empty(mail)
         async with self.acting(Right.SEND_MAIL) as act:
             request, ticket = _request(mail), await act.ticket(number)
@@ -100,6 +103,7 @@ class CorrespondenceDesk(Actor):
             ticket = await act.ticket(number)
             composer = UserMail(self._writer(act))
             row = await _chosen(act, ticket, mail.message)
+            await act.unit.load_tickets(_first_tickets(act, ticket))
             thread = composer.writer.fresh_thread(
                 composer.writer.channel_of(composer.writer.origin(ticket)), "forward"
             )
@@ -149,7 +153,7 @@ class CorrespondenceDesk(Actor):
             if draft is None:
                 return
             held = draft.document
-            ticket = await act.ticket(held["ticket"])
+            ticket = await _ticket_of(act, held)
             mail = MailDraft(
                 text=held["text"],
                 html=held.get("html"),
@@ -177,7 +181,7 @@ class CorrespondenceDesk(Actor):
     ) -> Outgoing:
         """Compose a reply."""
         composer = UserMail(self._writer(act))
-        thread, fresh = await _thread_for(act, composer, ticket, mail)
+        thread, fresh = await _thread_for(act, composer, ticket, mail, request)
         await act.unit.load_contacts([each.key for each in (*request.to, *request.cc)])
         route = await composer.writer.route(thread, fresh=fresh)
         return composer.answer(ticket, route, request, self._author(act))
@@ -234,7 +238,8 @@ class CorrespondenceDesk(Actor):
             "act": "reply",
             "ticket": ticket.number,
             "status": mail.status,
-            "new_thread": mail.new_thread,
+            # a first mail stays the first of its thread, whatever the ticket is merged with
+            "new_thread": made.fresh,
             "user": self.actor,
             "text": mail.text,
             "html": mail.html,
@@ -269,23 +274,29 @@ def _status_id(act: Transaction, ticket: Ticket, name: str | None) -> int | None
 
 
 async def _thread_for(
-    act: Transaction, composer: UserMail, ticket: Ticket, mail: MailDraft
+    act: Transaction, composer: UserMail, ticket: Ticket, mail: MailDraft, request: MailRequest
 ) -> tuple[Thread, bool]:
     """Return the thread to reply on, and whether it is new.
 
-    The default is the origin; the first thread of a ticket becomes its origin (C18).
+    The default is that of the newest mail in the circle (behaviour.md 5); the first thread of a
+    ticket becomes its origin (C18).
     """
-    origin = composer.writer.origin(ticket)
+    writer = composer.writer
     if mail.thread is not None:
         thread = await act.thread(mail.thread)
         if thread.ticket != ticket.number:
             raise NotFound(f"ticket {ticket.number} has no thread {mail.thread}")
         return thread, False
-    if origin is None or mail.new_thread:
-        return composer.writer.fresh_thread(
-            composer.writer.channel_of(origin), origin=origin is None
-        ), True
-    return origin, False
+    if not mail.new_thread and (answered := await writer.answered(ticket, request.to)):
+        return answered, False
+    origin = writer.origin(ticket)
+    return writer.fresh_thread(writer.channel_of(origin), origin=origin is None), True
+
+
+def _first_tickets(act: Transaction, ticket: Ticket) -> list[int]:
+    """Return the numbers of the tickets that the threads of a ticket were first attached to."""
+    threads_of = act.unit.threads_of(ticket.number)
+    return [each.first_ticket for each in threads_of if each.first_ticket is not None]
 
 
 async def _opening(act: Transaction, channel: Channel, mail: MailDraft) -> TicketOpened:
@@ -304,6 +315,13 @@ async def _opening(act: Transaction, channel: Channel, mail: MailDraft) -> Ticke
         cause=act.cause,
         requester=await act.contact(mail.to[0]),
     )
+
+
+async def _ticket_of(act: Transaction, held: dict[str, Any]) -> Ticket:
+    """Return the ticket of a draft: that of its thread, which a merge or its undoing may move."""
+    thread = await act.thread(held["thread"]) if held.get("thread") is not None else None
+    moved = thread.ticket if thread is not None else None
+    return await act.ticket(held["ticket"] if moved is None else moved)
 
 
 async def _chosen(act: Transaction, ticket: Ticket, message: int | None) -> MessageRow:

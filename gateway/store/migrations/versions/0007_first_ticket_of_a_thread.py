@@ -1,7 +1,8 @@
 """Each thread knows the ticket that it was first attached to.
 
 Merging moves the threads of a ticket to another one. Mail for the old number then has to find the
-thread of that number again (behaviour.md E36).
+thread of that number again (behaviour.md E36). A notice knows the thread of the mail that it is
+about, where an answer to it goes (E19).
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ MERGES = "SELECT kind, ticket, moved FROM merge WHERE ticket IS NOT NULL ORDER B
 
 
 def upgrade() -> None:
-    """Add the column, and fill it from the threads' tickets and from the record of merges."""
-    column = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-    op.add_column("thread", sa.Column("first_ticket", column, nullable=True))
+    """Add the columns; fill the first from the threads' tickets and the record of merges."""
+    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    op.add_column("notice", sa.Column("thread_id", number, nullable=True))
+    op.add_column("thread", sa.Column("first_ticket", number, nullable=True))
     op.create_index("ix_thread_first_ticket", "thread", ["first_ticket"])
     op.execute(FILL)
     connection = op.get_bind()
