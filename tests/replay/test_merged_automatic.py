@@ -152,3 +152,45 @@ async def test_p10_undoing_takes_back_the_mail_that_came_since(office: Office):
         sent = office.received(own)[-1]
         assert (seen(sent)[:2], private(sent, other)) == (([own], []), True)
         assert office.received(other) == []
+
+
+async def joined(office: Office) -> None:
+    """Open two tickets, Ann in Cc of the second, which Ann's answer to both joins into one."""
+    await office.mail(ANN, "Printer on fire", WORDS[ANNS], Message_ID="<ann1@example.org>")
+    await office.mail(BOB, "Screen", WORDS[BOBS], Message_ID="<bob1@example.net>", Cc=ANN)
+    both = {"References": "<bob1@example.net> <ann1@example.org>"}
+    line = await office.mail(
+        ANN,
+        "Re: Printer on fire",
+        "One matter.",
+        Message_ID="<ann2@example.org>",
+        In_Reply_To="<ann1@example.org>",
+        **both,
+    )
+    assert line["ticket"] == 1
+    assert (await office.world.ticket(2))["merged_into"] == 1
+
+
+async def test_p10_undoing_a_join_takes_back_the_mail_that_came_since(office: Office):
+    """P10: what answers the other conversation, or came to its address, goes back to its people."""
+    await joined(office)
+    texts = {"<bob2@example.net>": "<bob1@example.net>", "<bob3@example.net>": "<bob2@example.net>"}
+    for own, parent in texts.items():
+        await office.mail(BOB, "Re: Screen", f"Bob {own}.", Message_ID=own, In_Reply_To=parent)
+    await office.reply(1, "To both.")
+    await office.mail(BOB, "Hello", "Bob by address.", To=await marked(office, "$reply(2,2)"))
+    await office.mail(ANN, "Hello", "Ann 3.", In_Reply_To="<ann2@example.org>")
+    await office.run()
+    await office.world.desk().unmerge(2)
+    assert await threads_of(office, 1) == {1: [WORDS[ANNS], "One matter.", "Ann 3."]}
+    assert await threads_of(office, 2) == {
+        2: [WORDS[BOBS], *(f"Bob {each}." for each in texts), "To both.", "Bob by address."]
+    }
+    line = await office.mail(BOB, "Re: Screen", "Bob 4.", In_Reply_To="<bob3@example.net>")
+    assert (line["ticket"], line["thread"]) == (2, 2)
+    for number, to, cc in ((1, ANNS, []), (2, BOBS, [ANNS])):
+        office.sink.taken.clear()
+        await office.reply(number, "Thank you.")
+        await office.run()
+        assert {seen(each)[:2] == ([to], cc) for each in office.sink.taken} == {True}
+        assert (number, private(office.sink.taken[0], BOBS)) in ((1, True), (2, False))
