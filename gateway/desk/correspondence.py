@@ -98,11 +98,14 @@ class CorrespondenceDesk(Actor):
 
     async def forward(self, number: int, mail: MailDraft) -> ActResult:
         """Forward a mail of the ticket; answers arrive on a separate thread (O05, E17)."""
-        original = await self._original(number, mail.message)
         async with self.acting(Right.SEND_MAIL) as act:
             ticket = await act.ticket(number)
+            chosen = (await _chosen(act, self._writer(act), ticket, mail.message)).id
+        original = await self._original(chosen)
+        async with self.acting(Right.SEND_MAIL) as act:
+            ticket = await act.ticket(ticket.number)
             composer = UserMail(self._writer(act))
-            row = await _chosen(act, ticket, mail.message)
+            row = await _chosen(act, composer.writer, ticket, chosen)
             await act.unit.load_tickets(_first_tickets(act, ticket))
             thread = composer.writer.fresh_thread(
                 composer.writer.channel_of(composer.writer.origin(ticket)), "forward"
@@ -249,10 +252,10 @@ class CorrespondenceDesk(Actor):
             "cc": [_header_form(each) for each in made.cc],
         }
 
-    async def _original(self, number: int, message: int | None) -> bytes | None:
-        """Return the raw mail to forward; call this outside transactions, since it may be large."""
+    async def _original(self, message: int) -> bytes | None:
+        """Return the raw mail to forward; as it may be large, do not call this in a transaction."""
         async with self.database.read() as connection:
-            mail_id = await drafts.mail_of(connection, number, message)
+            mail_id = await drafts.mail_of(connection, message)
         if mail_id is None or self.raw_of is None:
             return None
         raw = (await self.raw_of(mail_id)).decode("latin-1")  # keeps every byte
@@ -324,9 +327,14 @@ async def _ticket_of(act: Transaction, held: dict[str, Any]) -> Ticket:
     return await act.ticket(held["ticket"] if moved is None else moved)
 
 
-async def _chosen(act: Transaction, ticket: Ticket, message: int | None) -> MessageRow:
-    """Return the mail to forward: the given one, or else the newest incoming mail of the ticket."""
-    own = [thread.id for thread in act.unit.threads_of(ticket.number)]
+async def _chosen(
+    act: Transaction, writer: MailWriter, ticket: Ticket, message: int | None
+) -> MessageRow:
+    """Return the mail to forward: the given one, or else the newest incoming mail of the ticket.
+
+    What a stranger wrote is never passed on by default (behaviour.md 5).
+    """
+    own = {thread.id: thread for thread in act.unit.threads_of(ticket.number)}
     held = await threads.messages(act.unit.connection, own)
     rows = [row for row in held if row.direction != "note"]
     if message is not None:
@@ -336,6 +344,14 @@ async def _chosen(act: Transaction, ticket: Ticket, message: int | None) -> Mess
         return found
     if not rows:
         raise Refused(f"ticket {ticket.number} has no mail to forward")
+    circles = {each: writer.circle(thread) for each, thread in own.items()}
+    rows = [
+        row
+        for row in rows
+        if row.sender_role != "stranger" or row.sender_id in circles[row.thread_id or 0]
+    ]
+    if not rows:
+        raise Refused(f"only strangers wrote on ticket {ticket.number}: choose with --message")
     return next((row for row in reversed(rows) if row.direction == "inbound"), rows[-1])
 
 

@@ -209,6 +209,18 @@ async def test_a_forward_of_either_mail_has_its_own_subject(office: Office, gone
     ] == [True, True]
 
 
+async def test_a_forward_passes_on_what_the_ticket_is_about(office: Office):
+    """O05, section 5: not a stranger's mail by default; a merged-away number has its original."""
+    await merged(office)
+    await office.mail("eve@evil.example", "Re", "Pay.", In_Reply_To="<ann1@example.org>")
+    await office.person().forward(2, MailDraft("Please look.", to=("sam@supplier.example",)))
+    await office.run()
+    [sent] = office.sink.taken
+    original = [part for part in sent.mail.walk() if part.get_content_type() == "message/rfc822"]
+    assert (WORDS[BOBS] in sent.text, len(original), "Pay." in sent.text) == (True, 1, False)
+    assert WORDS[BOBS] in original[0].as_string()
+
+
 @pytest.mark.parametrize(("gone", "kept"), WAYS)
 async def test_o11_a_mail_for_later_keeps_its_conversation(office: Office, gone: int, kept: int):
     """O11: written before the merge, it is sent on its own thread to its own people."""

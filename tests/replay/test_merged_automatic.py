@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from gateway.desk.correspondence import MailDraft
 from gateway.store.schema import tables
 from gateway.store.tickets.unit_of_work import UnitOfWork
 from tests.replay.exchange import ANN, pipeline
@@ -114,7 +115,10 @@ async def test_an_answer_goes_to_reply_to_and_not_to_from(office: Office):
 
 async def test_reply_to_of_an_outsider_is_not_followed(office: Office):
     """Section 5: a Reply-To that names nobody of the circle leads the answer nowhere else."""
-    await office.mail(ANN, Cc="carl@example.org")
+    await office.mail(ANN, Cc="carl@example.org", Message_ID="<ann1@example.org>")
+    parent = {"In_Reply_To": "<ann1@example.org>"}
+    await office.mail("eve@evil.example", "Re", "Pay.", **parent)
+    await office.mail(ANN, "Re", "Well?", **parent)
     await directed(office, "eve@evil.example", known=False)
     await office.reply(1)
     await office.run()
@@ -194,3 +198,36 @@ async def test_p10_undoing_a_join_takes_back_the_mail_that_came_since(office: Of
         await office.run()
         assert {seen(each)[:2] == ([to], cc) for each in office.sink.taken} == {True}
         assert (number, private(office.sink.taken[0], BOBS)) in ((1, True), (2, False))
+
+
+async def test_e36_a_number_leads_through_joins_and_merges(office: Office):
+    """E36: the address of a joined ticket leads to the thread that took its mail over."""
+    await office.mail("Dora <dora@example.com>", "Toner", "It is empty.")
+    await office.mail(BOB, "Screen", WORDS[BOBS], Message_ID="<bob1@example.net>")
+    await office.mail(BOB, "Screen again", "More.", Message_ID="<bob2@example.net>")
+    both = {"References": "<bob2@example.net> <bob1@example.net>"}
+    await office.mail(BOB, "Re: Screen", "One.", In_Reply_To="<bob1@example.net>", **both)
+    assert (await office.world.ticket(3))["merged_into"] == 2
+    await office.world.desk().merge(2, 1)
+    line = await office.mail(BOB, "Hello", "Two.", To=await marked(office, "$reply(3)"))
+    assert (line["ticket"], line["thread"]) == (1, 2)
+
+
+@pytest.mark.parametrize(("gone", "kept"), WAYS)
+async def test_where_nobody_wrote_the_survivors_own_thread_is_answered(
+    office: Office, gone: int, kept: int
+):
+    """Section 5, O13: without mail from outside, the answer goes to the survivor's requester."""
+    people = {1: ANNS, 2: BOBS}
+    for number, address in people.items():
+        mail = MailDraft(WORDS[address], to=(address,), subject=f"Offer {number}")
+        await office.person().send("support@localhost", mail)
+    await office.run()
+    await office.world.desk().merge(gone, kept)
+    office.sink.taken.clear()
+    await office.reply(kept, "And?")
+    await office.reply(kept, "And?", thread=gone)
+    await office.run()
+    first, second = office.sink.taken
+    assert seen(first) == ([people[kept]], [], f"Re: Offer {kept}")
+    assert seen(second) == ([people[gone]], [], f"Re: Offer {gone}")

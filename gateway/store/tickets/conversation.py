@@ -116,22 +116,21 @@ def _current(unit: UnitOfWork, ref: TicketRef | None) -> TicketRef | None:
         return None
     named = unit.follow(ref.thread) if ref.thread is not None else None
     if named is None or named.ticket is None:
-        named = _origin(unit, ticket, ref.ticket)
+        named = _origin(unit, ref.ticket)
     if named is None or named.ticket is None:
         return TicketRef(ticket.number)
     return TicketRef(named.ticket, named.id)
 
 
-def _origin(unit: UnitOfWork, ticket: Ticket, number: int) -> Thread | None:
-    """Return the origin thread of the ticket that once had this number, and now is ``ticket``.
+def _origin(unit: UnitOfWork, number: int) -> Thread | None:
+    """Return the origin thread of the ticket that has or once had this number, after joins.
 
-    Threads of other tickets that were merged with it count only for the survivor's own number.
+    Threads that came from other tickets count only for the survivor's own number.
     """
-    origins = (each for each in unit.threads.values() if each.origin and each.kind == "normal")
-    own = [each for each in origins if each.first_ticket == number]
-    if not own and ticket.number == number:
-        own = [each for each in unit.threads_of(number) if each.origin and each.kind == "normal"]
-    return unit.follow(min(each.id for each in own)) if own else None
+    origins = [each for each in unit.threads.values() if each.origin and each.kind == "normal"]
+    own = [each.id for each in origins if each.first_ticket == number]
+    own = own or [each.id for each in origins if each.ticket == number]
+    return unit.follow(min(own)) if own else None
 
 
 def _takes_part(
