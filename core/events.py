@@ -180,7 +180,11 @@ class MergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class JoinRecord:
-    """What was moved when a mail merged two tickets and joined ``thread`` into ``into``."""
+    """What was moved when a mail merged two tickets and joined ``thread`` into ``into``.
+
+    ``messages`` were on it then; ``since`` are later ones that go back with them. ``left`` are
+    contacts who then leave the other thread, ``came`` those who joined the conversation meanwhile.
+    """
 
     id: int
     thread: int
@@ -188,6 +192,9 @@ class JoinRecord:
     origin: bool
     messages: tuple[int, ...]
     followed: tuple[int, ...]  # threads that redirected to ``thread`` before
+    since: tuple[int, ...] = ()
+    left: tuple[int, ...] = ()
+    came: tuple[tuple[int, ParticipantRole], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ MAC_CHARACTERS = 16  # of 5 bit each
 _WRITTEN = re.IGNORECASE | re.ASCII
 _MAC = rf"([a-z2-7]{{{MAC_CHARACTERS}}})"
 _PLUS = re.compile(rf"(\d{{1,15}}(?:-\d{{1,15}})?)\.{_MAC}", _WRITTEN)
-_RELAY = re.compile(rf"r(\d{{1,15}}-\d{{1,10}})\.{_MAC}", _WRITTEN)
+_RELAY = re.compile(rf"r(\d{{1,15}}-\d{{1,10}}(?:-\d{{1,15}})?)\.{_MAC}", _WRITTEN)
 _RETURN = re.compile(rf"b(\d{{1,15}})\.{_MAC}", _WRITTEN)
-_KEYS = re.compile(rf"\+[rb]?\d{{1,15}}(?:-\d{{1,15}})?\.{_MAC}(?=@|=40|%40)", _WRITTEN)
+_KEYS = re.compile(rf"\+[rb]?\d{{1,15}}(?:-\d{{1,15}}){{0,2}}\.{_MAC}(?=@|=40|%40)", _WRITTEN)
 _TAG = re.compile(rf"\[#(\d{{1,15}})\.{_MAC}\]", _WRITTEN)
 _OWN_ID = re.compile(rf"tg\.([a-z0-9]{{1,40}})\.(\d{{1,15}})\.{_MAC}@", _WRITTEN)
 
@@ -50,13 +50,16 @@ def reply_address(key: bytes, channel: str, number: int, thread: int | None = No
     return f"{local}+{ref}.{mac(key, 'reply', ref)}@{domain}"
 
 
-def relay_address(key: bytes, channel: str, number: int, user: int) -> str:
-    """Return ``local+r<ticket>-<user>.<mac>@domain``.
+def relay_address(
+    key: bytes, channel: str, number: int, user: int, thread: int | None = None
+) -> str:
+    """Return ``local+r<ticket>-<user>.<mac>@domain``, or ``r<ticket>-<user>-<thread>``.
 
-    A user's answer to a notice about a ticket goes to this address (E19; section 5, what empowers).
+    A user's answer to a notice about a ticket, or about mail on one thread of it, goes to this
+    address (E19; section 5, what empowers).
     """
     local, _, domain = channel.rpartition("@")
-    ref = f"{number}-{user}"
+    ref = f"{number}-{user}" if thread is None else f"{number}-{user}-{thread}"
     return f"{local}+r{ref}.{mac(key, 'relay', ref)}@{domain}"
 
 
@@ -94,12 +97,12 @@ def read_reply(keys: Sequence[bytes], plus: str) -> TicketRef | None:
 
 
 def read_relay(keys: Sequence[bytes], plus: str) -> tuple[TicketRef, int] | None:
-    """Return the ticket and user id that the plus part of a relay address names, or None."""
+    """Return the ticket or thread, and the user id, that a relay address's plus part names."""
     found = _RELAY.fullmatch(plus)
     if found is None or not _verified(keys, "relay", found[1], found[2]):
         return None
-    number, _, user = found[1].partition("-")
-    return TicketRef(int(number)), int(user)
+    number, user, *thread = map(int, found[1].split("-"))
+    return TicketRef(number, thread[0] if thread else None), user
 
 
 def read_return(keys: Sequence[bytes], plus: str) -> int | None:

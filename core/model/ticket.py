@@ -58,6 +58,8 @@ class Thread:
 
     ``redirect_to`` is the thread that new mail goes to instead, after a join or a continuation
     (E38).
+    ``first_ticket`` is the ticket that it was first attached to: merging tickets changes
+    ``ticket``, and never this (E36).
     """
 
     id: int
@@ -68,6 +70,7 @@ class Thread:
     origin: bool = False
     attached_at: datetime | None = None
     redirect_to: int | None = None
+    first_ticket: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from core.decisions.tickets import (
     SkipRule,
 )
 from core.events import Cause, MailArrived
-from core.model.message import Address
+from core.mail.reply_tokens import bare
+from core.model.message import Address, Message
 from core.model.ticket import Thread, Ticket, User
 from core.pipeline import Pipeline
 from core.rules.joining import linked, place
@@ -296,10 +297,16 @@ def _participate(trail: Trail, thread: int, *, opening: bool) -> None:
             "requester" if event.thread is None and event.ticket is None else "participant"
         )
     names = event.verdict == "pass" or (opening and event.verdict != "fail")
-    others = (*message.to, *message.cc, *message.reply_to)
+    others = (*message.to, *message.cc, *_answered_elsewhere(message))
     trail.decisions.append(
         AddParticipants(thread, part, others, "participant" if names else "stranger")
     )
+
+
+def _answered_elsewhere(message: Message) -> list[Address]:
+    """Return the Reply-To addresses that differ from From in more than their plus part."""
+    sender = bare(message.sender.key)[0] if message.sender else ""
+    return [each for each in message.reply_to if bare(each.key)[0] != sender]
 
 
 def _mark_sender(trail: Trail, ticket: int) -> None:

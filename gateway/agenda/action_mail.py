@@ -58,11 +58,12 @@ class ActionMail:
         template = self.templates.get(str(name).strip().casefold())
         if template is None:
             return Prepared((), "FAILED", f"unknown template {name!r}", retry=True)
-        route = await self._route(ticket)
-        occasion = self._occasion(ticket, run, template, route)
+        first = await self._route(ticket)
         mails: list[Outgoing] = []
         refusals: list[Prepared] = []
         for contact in await self._contacts(ticket, action.config.get("to", "requester")):
+            route = await self._route_to(ticket, contact, first)
+            occasion = self._occasion(ticket, run, template, route)
             role = self.unit.part_of(contact.id, None, ticket) if contact is not None else None
             counts = await self._counts(route, template.name, contact)
             found = permitted(occasion, contact, role or "", counts)
@@ -94,13 +95,17 @@ class ActionMail:
 
     async def _route(self, ticket: Ticket) -> Route:
         """Return the route on the origin thread, which is new if the ticket has no mail (C18)."""
-        origin = self.composer.writer.origin(ticket)
-        if origin is not None:
-            return await self.composer.writer.route(origin)
-        fresh = self.composer.writer.fresh_thread(
-            self.composer.writer.channel_of(None), origin=True
-        )
-        return await self.composer.writer.route(fresh, fresh=True)
+        writer = self.composer.writer
+        if (origin := writer.origin(ticket)) is not None:
+            return await writer.route(origin)
+        fresh = writer.fresh_thread(writer.channel_of(None), origin=True)
+        return await writer.route(fresh, fresh=True)
+
+    async def _route_to(self, ticket: Ticket, contact: Contact | None, first: Route) -> Route:
+        """Return the route to a contact: ``first``, unless the contact is on other threads only."""
+        writer = self.composer.writer
+        own = await writer.own_thread(ticket, contact) if contact is not None else None
+        return first if own is None or own.id == first.thread.id else await writer.route(own)
 
     async def _contacts(self, ticket: Ticket, to: str) -> list[Contact | None]:
         """Return the requester and, with ``to`` "associated", the contacts put on the ticket."""
@@ -140,6 +145,7 @@ class ActionMail:
         requester = self.unit.contacts.get(ticket.requester_id or 0)
         tokens = self.composer.tokens(ticket, None, requester)
         rendered = render(Template(action.id, config["subject"], config["text"]), tokens)
+        origin = self.composer.writer.origin(ticket)
         url, text = self.composer.url(ticket.number), rendered.text
         words = Words(rendered.subject, text if url in text else f"{text.rstrip()}\n\n{url}\n")
         mails = [
@@ -150,6 +156,7 @@ class ActionMail:
                 f"{run.id}:{action.id}:{to.key}",
                 user=user,
                 what="internal notification",
+                thread=origin.id if origin is not None else None,
             )
             for to, user in self._insiders(ticket, config["to"])
         ]

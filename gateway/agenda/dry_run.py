@@ -101,10 +101,11 @@ async def preview(
         unit = await UnitOfWork.open(connection, now)
         ticket = await Transaction(unit, now, identity.zone, BUILT_IN).ticket(number)
         composer = AutomaticMail(MailWriter(unit, identity, now))
-        writer, origin = composer.writer, composer.writer.origin(ticket)
-        thread = origin or writer.fresh_thread(writer.channel_of(None))
-        route = await writer.route(thread, fresh=origin is None)
-        contact = unit.contacts.get(ticket.requester_id or 0)
+        writer, contact = composer.writer, unit.contacts.get(ticket.requester_id or 0)
+        found = await writer.own_thread(ticket, contact) if contact is not None else None
+        found = found or writer.origin(ticket)
+        thread = found or writer.fresh_thread(writer.channel_of(None))
+        route = await writer.route(thread, fresh=found is None)
         if language is not None and contact is not None:
             contact = replace(contact, language=language)
         return composer.rendered(ticket, route, contact, template)

@@ -51,7 +51,13 @@ def _mail(composer: AutomaticMail, user: User, notices: Sequence[Notice]) -> Out
     to, words = Address(user.name, user.address), _words(composer, notices)
     try:
         return composer.notice(
-            first.ticket, to, words, f"notice:{first.id}", user=user, what="notification"
+            first.ticket,
+            to,
+            words,
+            f"notice:{first.id}",
+            user=user,
+            what="notification",
+            thread=first.thread_id,
         )
     except Rejected as error:  # the other users still get their mail
         _log.warning("user cannot be notified", user=user.id, reason=error.message)

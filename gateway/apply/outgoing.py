@@ -10,6 +10,7 @@ from core.decisions import outgoing as o
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Thread
 from core.rules import notifications
+from core.rules.recipients import first_recipient
 from gateway.apply.context import ApplyContext, MailContext, address_of, required
 from gateway.apply.people import add_recipients
 from gateway.store.tickets.pending_outgoing import (
@@ -138,12 +139,14 @@ def _thread_of(context: ApplyContext, ticket: int | None, mail: Outgoing) -> Thr
 
 
 def relay(context: ApplyContext, decision: o.Relay, mail: MailContext | None) -> None:
-    """Send an agent's mailed answer on to the requester: queue it as a reply due at once (E19).
+    """Queue an agent's answer by mail, for the customer of its thread, due at once (E19).
 
     The agenda composes the reply, as it does for scheduled mail.
     """
     unit, mail, ticket = context.unit, required(mail), decision.ticket
-    requester = unit.contacts.get(unit.tickets[ticket].requester_id or 0)
+    thread = unit.threads[mail.thread]
+    chosen = first_recipient(unit.tickets[ticket], thread, unit.participants[thread.id])
+    requester = unit.contacts.get(chosen or 0)
     if requester is None:
         return
     author = unit.desk.users.get(decision.user)
@@ -217,6 +220,7 @@ def notify(context: ApplyContext, decision: o.Notify, mail: MailContext | None) 
                 kind=decision.kind,
                 ticket=ticket.number,
                 detail=decision.detail,
+                thread_id=(mail.thread or None) if mail is not None else None,
                 created_at=context.now,
                 due_at=due_at,
             )

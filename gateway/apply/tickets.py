@@ -143,8 +143,14 @@ def _return_threads(context: ApplyContext, decision: d.UnmergeTicket) -> None:
         if thread.redirect_to is None and thread.ticket == decision.into:
             unit.set_thread(replace(thread, ticket=number))
     for join in record.joins:
-        joined = unit.threads[join.thread]
+        joined, kept = unit.threads[join.thread], context.followed(join.into)
         unit.set_thread(replace(joined, redirect_to=None, ticket=number, origin=join.origin))
+        for contact, role in join.came:
+            unit.set_participant(joined.id, contact, role)
+        for contact in join.left:
+            unit.drop_participant(kept.id, contact)
+        if join.since:
+            unit.pending.splits.append((joined.id, join.since))
 
 
 # ---- naming

@@ -31,7 +31,8 @@ Thread = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="The number of the thread to write on (see ticket show). Default: the first thread.",
+        help="Write on the thread with this number in ticket show. "
+        "Default: where a customer wrote last.",
     ),
 ]
 NewThread = Annotated[bool, typer.Option("--new-thread", help="Start a new thread on the ticket.")]

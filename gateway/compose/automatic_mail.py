@@ -19,6 +19,7 @@ from gateway.compose.mime import MimeMail
 from gateway.compose.route import MailContent, MailWriter, Route, outgoing_of
 from gateway.compose.templates import Rendered, Template, render
 from gateway.store.setup.templates import StoredTemplate, Words
+from gateway.store.tickets.heard import HeardMail
 
 
 class AutomaticMail:
@@ -45,7 +46,9 @@ class AutomaticMail:
         for the acknowledgement that repeats nothing of the contact's mail.
         """
         rendered = (
-            generic_acknowledgement(reply_tokens.tag(self.writer.key, ticket.number))
+            generic_acknowledgement(
+                reply_tokens.tag(self.writer.key, self.writer.shown_as(ticket, route.thread).number)
+            )
             if only_generic
             else self.rendered(ticket, route, contact, template)
         )
@@ -78,28 +81,34 @@ class AutomaticMail:
         *,
         user: User | None,
         what: str,
+        thread: int | None = None,
     ) -> Outgoing:
         """Return a notification about a ticket, to a user or to another address of ours.
 
-        The reply address names the user, so that an answer counts as the user's (E19). ``key``
-        identifies the occasion, and ``what`` is recorded as the mail's template.
+        The reply address names the user, so that an answer counts as the user's (E19), and the
+        ``thread`` that the notice is about. ``key`` identifies the occasion, and ``what`` is
+        recorded as the mail's template.
         """
         return replace(
-            outgoing_of(self._notice(number, to, words, user), "auto_generated"),
+            outgoing_of(self._notice(number, to, words, user, thread), "auto_generated"),
             to=(to,),
             automatic=True,
             template=what,
             key=key,
         )
 
-    def _notice(self, number: int, to: Address, words: Words, user: User | None) -> MimeMail:
+    def _notice(
+        self, number: int, to: Address, words: Words, user: User | None, thread: int | None
+    ) -> MimeMail:
         """Return a notification that belongs to no thread, as a mail still to be encoded."""
         writer, channel = self.writer, self.writer.channel_of(None)
         sender = writer.identity.from_address or channel.address
         if user is not None:
-            reply_to = reply_tokens.relay_address(writer.key, channel.address, number, user.id)
+            reply_to = reply_tokens.relay_address(
+                writer.key, channel.address, number, user.id, thread
+            )
         else:
-            reply_to = reply_tokens.reply_address(writer.key, channel.address, number)
+            reply_to = reply_tokens.reply_address(writer.key, channel.address, number, thread)
         return MimeMail(
             sender=Address(reply_text.one_line(writer.identity.name), sender),
             to=(Address(reply_text.one_line(to.name), to.address),),
@@ -122,26 +131,25 @@ class AutomaticMail:
         """Return all template tokens as {group: {token: value}} (behaviour.md 3.3)."""
         writer, desk = self.writer, self.unit.desk
         if route is not None:
-            channel, heard = route.channel, writer.last_heard(route)
+            channel, heard = route.channel, route.heard
         else:
             channel, heard = writer.channel_of(writer.origin(ticket)), None
+        shown = writer.shown_as(ticket, route.thread if route is not None else None)
         pipeline = desk.pipelines[ticket.pipeline_id]
         owner = next((user for user in desk.users.values() if user.id == ticket.owner_id), None)
         name = contact.name if contact is not None else ""
         created = ticket.created_at.astimezone(writer.identity.zone)
         return {
             "ticket": {
-                "id": ticket.number,
-                "number": ticket.number,
-                "tag": reply_tokens.tag(writer.key, ticket.number),
-                "subject": ticket.subject,
+                "id": shown.number,
+                "number": shown.number,
+                "tag": reply_tokens.tag(writer.key, shown.number),
+                "subject": shown.subject,
                 "status": pipeline.status(ticket.status_id).name,
                 "url": self.url(ticket.number),
                 "created": created.strftime("%Y-%m-%d %H:%M"),
                 "priority": ticket.priority,
-                "quote": reply_text.opening_lines(heard.reply_text or heard.text)
-                if heard is not None
-                else None,
+                "quote": _quoted(heard, contact),
             },
             "contact": {
                 "first_name": name.split()[0] if name.split() else None,
@@ -160,3 +168,10 @@ class AutomaticMail:
     def url(self, number: int) -> str:
         """Return the URL of a ticket's page (interfaces.md 2.4)."""
         return f"{self.writer.identity.public_url.rstrip('/')}/t/{number}"
+
+
+def _quoted(heard: HeardMail | None, contact: Contact | None) -> str | None:
+    """Return the first lines of a mail if its author wrote to this contact or is the contact."""
+    if heard is None or (contact is not None and contact.address not in heard.readers):
+        return None
+    return reply_text.opening_lines(heard.words)

@@ -16,10 +16,11 @@ from typing import Final, Literal
 from core.mail import reply_text, reply_tokens
 from core.model.message import Address, address_key
 from core.model.outgoing_mail import Outgoing
-from core.model.ticket import Channel, Thread, ThreadKind, Ticket
+from core.model.ticket import Channel, Contact, Thread, ThreadKind, Ticket
 from gateway.compose.mime import File, MimeMail, compose
 from gateway.errors import Refused
-from gateway.store.tickets import threads
+from gateway.store.tickets import heard, threads
+from gateway.store.tickets.heard import HeardMail
 from gateway.store.tickets.threads import MessageRow
 from gateway.store.tickets.unit_of_work import UnitOfWork
 
@@ -59,13 +60,15 @@ class MailContent:
 class Route:
     """The channel and thread of a new mail, and the thread's earlier mails, oldest first.
 
-    If ``fresh``, the new mail is the first of its thread.
+    If ``fresh``, the new mail is the first of its thread. ``heard`` is the newest mail of somebody
+    in the thread's circle: a new mail answers and quotes it.
     """
 
     channel: Channel
     thread: Thread
     fresh: bool
     earlier: Sequence[MessageRow]
+    heard: HeardMail | None = None
 
 
 class MailWriter:
@@ -80,11 +83,74 @@ class MailWriter:
     # ---- where a mail goes
 
     def origin(self, ticket: Ticket) -> Thread | None:
-        """Return the thread that the ticket was created from."""
-        for thread in self.unit.threads_of(ticket.number):
-            if thread.origin and thread.kind == "normal":
-                return thread
-        return None
+        """Return the thread that the ticket was created from.
+
+        Origins of tickets that were merged into it count only where it has none of its own.
+        """
+        origins = [each for each in self._conversations(ticket) if each.origin]
+        own = (each for each in origins if each.first_ticket == ticket.number)
+        return next(own, origins[0] if origins else None)
+
+    def _conversations(self, ticket: Ticket) -> list[Thread]:
+        """Return the threads of a ticket without those that forwards of ours started."""
+        return [each for each in self.unit.threads_of(ticket.number) if each.kind == "normal"]
+
+    def shown_as(self, ticket: Ticket, thread: Thread | None) -> Ticket:
+        """Return the ticket whose number and subject the people of a thread know.
+
+        On a thread of a ticket that was merged into this one, it is the merged one (E36): the
+        survivor's subject belongs to somebody else.
+        """
+        first = thread.first_ticket if thread is not None else None
+        return self.unit.tickets.get(first or ticket.number, ticket)
+
+    def circle(self, thread: Thread) -> set[int]:
+        """Return the contacts whose word counts on a thread (behaviour.md 5)."""
+        roles = self.unit.participants.get(thread.id, {})
+        people = {each for each, role in roles.items() if role != "stranger"}
+        ticket = self.unit.live_ticket(thread.ticket)
+        if ticket is not None and thread.kind == "normal":
+            people |= self.unit.associated.get(ticket.number, set())
+            if ticket.requester_id is not None:
+                people.add(ticket.requester_id)
+        return people
+
+    async def answered(self, ticket: Ticket, to: Sequence[Address] = ()) -> Thread | None:
+        """Return the thread that a reply goes on by default, or None if the ticket has none.
+
+        It is the thread of the newest mail by somebody of its circle, else the origin (behaviour.md
+        5). Threads on which all of ``to`` take part come first.
+        """
+        threads = self._conversations(ticket)
+        wanted = {each.key for each in to}
+        shared = [each for each in threads if wanted and wanted <= self._addresses(each)]
+        return await self._newest(shared or threads) or self.origin(ticket)
+
+    async def own_thread(self, ticket: Ticket, contact: Contact) -> Thread | None:
+        """Return the thread for automatic mail to a contact, or None if the ticket has none.
+
+        It is the origin, unless the contact takes part in other threads of the ticket alone.
+        """
+        origin, threads = self.origin(ticket), self._conversations(ticket)
+        own = [each for each in threads if contact.address in self._addresses(each)]
+        if not own or origin in own:
+            return origin
+        return await self._newest(own) or own[0]
+
+    async def _newest(self, given: Sequence[Thread]) -> Thread | None:
+        """Return the thread on which somebody of its circle wrote last, or None."""
+        newest: tuple[int, Thread] | None = None
+        for thread in given:
+            found = await heard.newest(self.unit.connection, thread.id, self.circle(thread))
+            if found is not None and (newest is None or found.message > newest[0]):
+                newest = found.message, thread
+        return newest[1] if newest is not None else None
+
+    def _addresses(self, thread: Thread) -> set[str]:
+        """Return the addresses of those who take part in a thread and are no strangers."""
+        roles = self.unit.participants.get(thread.id, {})
+        people = (each for each, role in roles.items() if role != "stranger")
+        return {self.unit.contacts[each].address for each in people if each in self.unit.contacts}
 
     def channel_of(self, thread: Thread | None) -> Channel:
         """Return a thread's channel, or else the default channel; Refused if there is neither."""
@@ -104,20 +170,15 @@ class MailWriter:
         )
 
     async def route(self, thread: Thread, *, fresh: bool = False) -> Route:
-        """Return a mail's route on a thread, listing the thread's newest mails unless ``fresh``."""
-        earlier: Sequence[MessageRow] = ()
-        if not fresh:
-            earlier = await threads.newest(self.unit.connection, thread.id, EARLIER_MAILS)
-        return Route(self.channel_of(thread), thread, fresh, earlier)
-
-    def last_heard(self, route: Route) -> MessageRow | None:
-        """Return the newest mail of the route that a contact wrote, ignoring mails of strangers."""
-        roles = self.unit.participants.get(route.thread.id, {})
-        for row in reversed(route.earlier):
-            heard = row.direction == "inbound" and row.sender_role == "contact"
-            if heard and row.sender_id is not None and roles.get(row.sender_id) != "stranger":
-                return row
-        return None
+        """Return a mail's route on a thread, with the thread's newest mails unless ``fresh``."""
+        channel, connection = self.channel_of(thread), self.unit.connection
+        if fresh:
+            return Route(channel, thread, fresh, ())
+        if thread.first_ticket is not None:
+            await self.unit.load_tickets([thread.first_ticket])
+        earlier = await threads.newest(connection, thread.id, EARLIER_MAILS)
+        last = await heard.newest(connection, thread.id, self.circle(thread))
+        return Route(channel, thread, fresh, earlier, last)
 
     # ---- its headers
 
@@ -140,8 +201,7 @@ class MailWriter:
             references = reply_text.references_of(parent.message_id, parent.parents[::-1])
         reply_to = None
         if number is not None:
-            other_thread = None if thread.origin else thread.id
-            reply_to = reply_tokens.reply_address(self.key, channel.address, number, other_thread)
+            reply_to = reply_tokens.reply_address(self.key, channel.address, number, thread.id)
         return MimeMail(
             sender=Address(
                 reply_text.one_line(channel.name or self.identity.name), channel.address

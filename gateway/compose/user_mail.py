@@ -16,9 +16,11 @@ from core.mail import reply_text, reply_tokens
 from core.model.message import Address
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Thread, Ticket, User
+from core.rules.recipients import first_recipient
 from gateway.compose.mime import File
 from gateway.compose.route import MailContent, MailWriter, Route, outgoing_of
 from gateway.errors import Invalid
+from gateway.store.tickets.heard import HeardMail
 from gateway.store.tickets.threads import MessageRow
 
 
@@ -52,17 +54,21 @@ class UserMail:
         """Return a reply on a thread, or the first mail of a new thread (interfaces.md 2.2).
 
         The reply gets default recipients, the signature and, if a contact has written on the
-        thread, a quotation of the last such mail.
+        thread, a quotation of the last such mail. It is not quoted to a default recipient to whom
+        its author never wrote on the thread.
         """
         to, cc = self._recipients(ticket, route, request)
         text, html = _signed(request, author)
-        last = self.writer.last_heard(route)
-        if last is not None and not route.fresh:
-            quotation = self._quotation(last)
+        chosen = {each.key for each in (*request.to, *request.cc)}
+        if route.heard is not None and route.heard.readers.issuperset(
+            {each.key for each in (*to, *cc)} - chosen
+        ):
+            quotation = self._quotation(route.heard)
             text = f"{text.rstrip()}\n\n{reply_text.quote(*quotation)}\n"
             html = html + reply_text.quote_html(*quotation) if html is not None else None
+        shown = self.writer.shown_as(ticket, route.thread)
         subject = self.writer.subject(
-            ticket.number, request.subject or ticket.subject, "" if route.fresh else "Re"
+            shown.number, request.subject or shown.subject, "" if route.fresh else "Re"
         )
         content = MailContent(to, cc, subject, text, html, request.files)
         return self._mail(ticket.number, route, content, request, author)
@@ -83,7 +89,8 @@ class UserMail:
             raise Invalid("the forward needs a recipient", "to")
         signed, _ = _signed(request, author)
         text = f"{signed.rstrip()}\n\n{reply_tokens.unmarked(forwarded_text(message))}\n"
-        subject = self.writer.subject(ticket.number, request.subject or ticket.subject, "Fwd")
+        shown = self.writer.shown_as(ticket, self.unit.threads.get(message.thread_id or 0))
+        subject = self.writer.subject(ticket.number, request.subject or shown.subject, "Fwd")
         content = MailContent(
             request.to, request.cc, subject, text, None, request.files, request.original
         )
@@ -126,11 +133,11 @@ class UserMail:
         self, ticket: Ticket, route: Route, request: MailRequest
     ) -> tuple[tuple[Address, ...], tuple[Address, ...]]:
         """Return To and Cc of an answer; Invalid if all addresses are ours."""
-        last = self.writer.last_heard(route)
+        answered = self._answered(route)
         to, cc = reply_text.recipients(
-            _address(last.head["from"]) if last is not None else None,
+            answered,
             self._first_recipient(ticket, route.thread),
-            self._approved(route.thread),
+            self._copied(route, answered),
             request.to,
             request.cc,
             frozenset(self.unit.desk.channels),
@@ -143,34 +150,50 @@ class UserMail:
             reason = f"ticket {ticket.number} has nobody to write to: name somebody with --to"
         raise Invalid(reason, "to")
 
-    def _quotation(self, row: MessageRow) -> tuple[str, datetime, tzinfo, str]:
-        """Return what a quotation of a mail shows: its text, date, time zone and author."""
-        sender = row.head["from"] or {}
-        author = sender.get("name") or sender.get("address") or "somebody"
-        date = row.date or row.created_at
-        return row.reply_text or row.text, date, self.writer.identity.zone, author
+    def _answered(self, route: Route) -> Address | None:
+        """Return whom an answer on a route goes to, or None if nobody of the circle has written.
 
-    def _first_recipient(self, ticket: Ticket, thread: Thread) -> Address | None:
-        """Return the recipient of a mail on a thread where no contact has written yet.
-
-        That is the requester or, on the thread of a forward, the recipient of the forward.
+        That is the newest mail's Reply-To if this person is in the circle too, else its From.
         """
-        if thread.kind == "forward":
-            return next(iter(self._approved(thread)), None)
-        if ticket.requester_id is None:
+        if route.heard is None:
             return None
-        contact = self.unit.contacts.get(ticket.requester_id)
-        if contact is None:
-            return None
-        return Address(reply_text.one_line(contact.name), contact.address)
+        circle = self.writer.circle(route.thread)
+        author = _address(route.heard.head["from"])
+        for each in filter(None, map(_address, route.heard.head.get("reply_to") or ())):
+            contact = self.unit.contact_at(each.address)
+            if (contact is not None and contact.id in circle) or _same_box(each, author):
+                return each
+        return author
 
-    def _approved(self, thread: Thread) -> list[Address]:
-        """Return the participants of a thread who are not strangers."""
-        roles = self.unit.participants.get(thread.id, {})
+    def _copied(self, route: Route, answered: Address | None) -> list[Address]:
+        """Return the participants of a thread who are no strangers.
+
+        The author of a mail that is answered by its Reply-To is left out, as they asked for.
+        """
+        roles = self.unit.participants.get(route.thread.id, {})
         people = (
             self.unit.contacts.get(each) for each, role in roles.items() if role != "stranger"
         )
-        return [Address(each.name, each.address) for each in people if each is not None]
+        author = _address(route.heard.head["from"]) if route.heard is not None else None
+        named = [Address(each.name, each.address) for each in people if each is not None]
+        if author is None or answered is None or author.key == answered.key:
+            return named
+        return [each for each in named if each.key != author.key]
+
+    def _quotation(self, mail: HeardMail) -> tuple[str, datetime, tzinfo, str]:
+        """Return the text, date, time zone and author with which a mail is quoted."""
+        sender = mail.head["from"] or {}
+        author = sender.get("name") or sender.get("address") or "somebody"
+        return mail.words, mail.at, self.writer.identity.zone, author
+
+    def _first_recipient(self, ticket: Ticket, thread: Thread) -> Address | None:
+        """Return the recipient on a thread where nobody of its circle has written yet."""
+        roles = self.unit.participants.get(thread.id, {})
+        chosen = first_recipient(ticket, thread, roles)
+        contact = self.unit.contacts.get(chosen) if chosen is not None else None
+        if contact is None:
+            return None
+        return Address(reply_text.one_line(contact.name), contact.address)
 
 
 def _signed(request: MailRequest, author: User | None) -> tuple[str, str | None]:
@@ -186,6 +209,11 @@ def _address(head: dict[str, Any] | None) -> Address | None:
     if not head or not head.get("address"):
         return None
     return Address(head.get("name") or "", head["address"])
+
+
+def _same_box(one: Address, two: Address | None) -> bool:
+    """Tell whether two addresses differ in nothing but their plus part."""
+    return two is not None and reply_tokens.bare(one.key)[0] == reply_tokens.bare(two.key)[0]
 
 
 def _attachment_row(file: File, part: int) -> dict[str, Any]:

@@ -81,7 +81,10 @@ class CorrespondenceDesk(Actor):
         self.files_of = files_of
 
     async def reply(self, number: int, mail: MailDraft) -> ActResult:
-        """Reply on a thread of the ticket (by default its origin) or on a new thread (O01-O15)."""
+        """Reply on a thread of the ticket or on a new one (O01-O15).
+
+        By default it is the thread on which somebody of its circle wrote last (behaviour.md 5).
+        """
         _refuse_empty(mail)
         async with self.acting(Right.SEND_MAIL) as act:
             request, ticket = _request(mail), await act.ticket(number)
@@ -95,11 +98,15 @@ class CorrespondenceDesk(Actor):
 
     async def forward(self, number: int, mail: MailDraft) -> ActResult:
         """Forward a mail of the ticket; answers arrive on a separate thread (O05, E17)."""
-        original = await self._original(number, mail.message)
         async with self.acting(Right.SEND_MAIL) as act:
             ticket = await act.ticket(number)
+            chosen = (await _chosen(act, self._writer(act), ticket, mail.message)).id
+        original = await self._original(chosen)
+        async with self.acting(Right.SEND_MAIL) as act:
+            ticket = await act.ticket(ticket.number)
             composer = UserMail(self._writer(act))
-            row = await _chosen(act, ticket, mail.message)
+            row = await _chosen(act, composer.writer, ticket, chosen)
+            await act.unit.load_tickets(_first_tickets(act, ticket))
             thread = composer.writer.fresh_thread(
                 composer.writer.channel_of(composer.writer.origin(ticket)), "forward"
             )
@@ -149,7 +156,7 @@ class CorrespondenceDesk(Actor):
             if draft is None:
                 return
             held = draft.document
-            ticket = await act.ticket(held["ticket"])
+            ticket = await _ticket_of(act, held)
             mail = MailDraft(
                 text=held["text"],
                 html=held.get("html"),
@@ -177,7 +184,7 @@ class CorrespondenceDesk(Actor):
     ) -> Outgoing:
         """Compose a reply."""
         composer = UserMail(self._writer(act))
-        thread, fresh = await _thread_for(act, composer, ticket, mail)
+        thread, fresh = await _thread_for(act, composer, ticket, mail, request)
         await act.unit.load_contacts([each.key for each in (*request.to, *request.cc)])
         route = await composer.writer.route(thread, fresh=fresh)
         return composer.answer(ticket, route, request, self._author(act))
@@ -234,7 +241,8 @@ class CorrespondenceDesk(Actor):
             "act": "reply",
             "ticket": ticket.number,
             "status": mail.status,
-            "new_thread": mail.new_thread,
+            # a first mail stays the first of its thread, whatever the ticket is merged with
+            "new_thread": made.fresh,
             "user": self.actor,
             "text": mail.text,
             "html": mail.html,
@@ -244,10 +252,10 @@ class CorrespondenceDesk(Actor):
             "cc": [_header_form(each) for each in made.cc],
         }
 
-    async def _original(self, number: int, message: int | None) -> bytes | None:
-        """Return the raw mail to forward; call this outside transactions, since it may be large."""
+    async def _original(self, message: int) -> bytes | None:
+        """Return the raw mail to forward; as it may be large, do not call this in a transaction."""
         async with self.database.read() as connection:
-            mail_id = await drafts.mail_of(connection, number, message)
+            mail_id = await drafts.mail_of(connection, message)
         if mail_id is None or self.raw_of is None:
             return None
         raw = (await self.raw_of(mail_id)).decode("latin-1")  # keeps every byte
@@ -269,23 +277,29 @@ def _status_id(act: Transaction, ticket: Ticket, name: str | None) -> int | None
 
 
 async def _thread_for(
-    act: Transaction, composer: UserMail, ticket: Ticket, mail: MailDraft
+    act: Transaction, composer: UserMail, ticket: Ticket, mail: MailDraft, request: MailRequest
 ) -> tuple[Thread, bool]:
     """Return the thread to reply on, and whether it is new.
 
-    The default is the origin; the first thread of a ticket becomes its origin (C18).
+    The default is that of the newest mail in the circle (behaviour.md 5); the first thread of a
+    ticket becomes its origin (C18).
     """
-    origin = composer.writer.origin(ticket)
+    writer = composer.writer
     if mail.thread is not None:
         thread = await act.thread(mail.thread)
         if thread.ticket != ticket.number:
             raise NotFound(f"ticket {ticket.number} has no thread {mail.thread}")
         return thread, False
-    if origin is None or mail.new_thread:
-        return composer.writer.fresh_thread(
-            composer.writer.channel_of(origin), origin=origin is None
-        ), True
-    return origin, False
+    if not mail.new_thread and (answered := await writer.answered(ticket, request.to)):
+        return answered, False
+    origin = writer.origin(ticket)
+    return writer.fresh_thread(writer.channel_of(origin), origin=origin is None), True
+
+
+def _first_tickets(act: Transaction, ticket: Ticket) -> list[int]:
+    """Return the numbers of the tickets that the threads of a ticket were first attached to."""
+    threads_of = act.unit.threads_of(ticket.number)
+    return [each.first_ticket for each in threads_of if each.first_ticket is not None]
 
 
 async def _opening(act: Transaction, channel: Channel, mail: MailDraft) -> TicketOpened:
@@ -306,9 +320,21 @@ async def _opening(act: Transaction, channel: Channel, mail: MailDraft) -> Ticke
     )
 
 
-async def _chosen(act: Transaction, ticket: Ticket, message: int | None) -> MessageRow:
-    """Return the mail to forward: the given one, or else the newest incoming mail of the ticket."""
-    own = [thread.id for thread in act.unit.threads_of(ticket.number)]
+async def _ticket_of(act: Transaction, held: dict[str, Any]) -> Ticket:
+    """Return the ticket of a draft: that of its thread, which a merge or its undoing may move."""
+    thread = await act.thread(held["thread"]) if held.get("thread") is not None else None
+    moved = thread.ticket if thread is not None else None
+    return await act.ticket(held["ticket"] if moved is None else moved)
+
+
+async def _chosen(
+    act: Transaction, writer: MailWriter, ticket: Ticket, message: int | None
+) -> MessageRow:
+    """Return the mail to forward: the given one, or else the newest incoming mail of the ticket.
+
+    What a stranger wrote is never passed on by default (behaviour.md 5).
+    """
+    own = {thread.id: thread for thread in act.unit.threads_of(ticket.number)}
     held = await threads.messages(act.unit.connection, own)
     rows = [row for row in held if row.direction != "note"]
     if message is not None:
@@ -318,6 +344,14 @@ async def _chosen(act: Transaction, ticket: Ticket, message: int | None) -> Mess
         return found
     if not rows:
         raise Refused(f"ticket {ticket.number} has no mail to forward")
+    circles = {each: writer.circle(thread) for each, thread in own.items()}
+    rows = [
+        row
+        for row in rows
+        if row.sender_role != "stranger" or row.sender_id in circles[row.thread_id or 0]
+    ]
+    if not rows:
+        raise Refused(f"only strangers wrote on ticket {ticket.number}: choose with --message")
     return next((row for row in reversed(rows) if row.direction == "inbound"), rows[-1])
 
 

@@ -7,12 +7,13 @@ changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Literal, TypedDict
 
 from core.events import (
     FieldsSet,
+    JoinRecord,
     MergeAsked,
     MoveAsked,
     NoteWritten,
@@ -23,10 +24,13 @@ from core.events import (
     TicketOpened,
     UnmergeAsked,
 )
-from core.mail.threading import Entry, heads
+from core.mail import reply_tokens
+from core.mail.threading import Entry, TicketRef, heads
+from core.model.message import address_key
 from core.model.ticket import Contact, ParticipantRole, Priority, Source, Thread, Ticket
 from core.pipeline import Pipeline, Status
 from core.rules.rights import Right
+from core.rules.undoing import JoinedMail, with_mail_since
 from gateway.desk.transaction import Actor, Transaction, status_of
 from gateway.errors import Conflict, Invalid, NotFound, Refused
 from gateway.store.setup import workflow_history
@@ -167,6 +171,8 @@ class TicketDesk(Actor):
             record = await tickets.last_merge(act.connection, number)
             if record is not None:
                 await act.unit.load_threads({*record.threads, *(j.thread for j in record.joins)})
+                joins = [await _completed(act, each, ticket) for each in record.joins]
+                record = replace(record, joins=tuple(joins))
             act.do(UnmergeAsked(ticket, into, record, act.now, act.cause))
         return ActResult((number,), act.events)
 
@@ -202,6 +208,37 @@ class TicketDesk(Actor):
             part = act.unit.part_of(contact.id, None, ticket)
             act.do(PersonChanged(ticket, contact, part, change, act.cause))
         return ActResult((ticket.number,), act.events)
+
+
+async def _completed(act: Transaction, join: JoinRecord, ticket: Ticket) -> JoinRecord:
+    """Return the record of a join with the mail and people that go back with the ticket."""
+    unit = act.unit
+    await unit.load_threads([join.into])
+    thread = unit.follow(join.into)
+    survivor = unit.live_ticket(thread.ticket) if thread is not None else None
+    if thread is None or survivor is None:
+        return join
+    rows = await threads.messages(act.connection, [thread.id])
+    await unit.load_contacts({key for row in rows for key in _keys_of(row)})
+    mails = [_joined_mail(act, row, join.thread, ticket.number) for row in rows]
+    kept = unit.associated[survivor.number] | {survivor.requester_id or 0}
+    brought = unit.participants[join.thread]
+    return with_mail_since(join, mails, unit.participants[thread.id], brought, kept)
+
+
+def _joined_mail(act: Transaction, row: MessageRow, thread: int, number: int) -> JoinedMail:
+    """Return what the rules need of a mail on a joined thread."""
+    people = {contact.id for key in _keys_of(row) if (contact := act.unit.contact_with(key))}
+    pluses = (reply_tokens.bare(key)[1] for key in _keys_of(row))
+    named = [reply_tokens.read_reply(act.unit.desk.keys, plus) for plus in pluses]
+    addressed = {TicketRef(number), TicketRef(number, thread)} & {each for each in named if each}
+    return JoinedMail(row.id, row.message_id, row.parents, frozenset(people), bool(addressed))
+
+
+def _keys_of(row: MessageRow) -> set[str]:
+    """Return the address keys of From, To and Cc of a message."""
+    heads = [row.head["from"], *row.head["to"], *row.head["cc"]]
+    return {address_key(each["address"]) for each in heads if each and each["address"]}
 
 
 async def _fields(act: Transaction, changes: TicketChanges) -> tuple[tuple[str, object], ...]:

@@ -270,13 +270,19 @@ class _Surroundings:
         }
 
     def _reply_address(self, row: Ticket) -> str | None:
-        """Return the signed reply address on the origin's channel, or on the default channel."""
-        origins = [each.channel_id or 0 for each in self._own(row) if each.origin]
-        default = self.desk.default_channel
-        known = [self.channels[each] for each in origins if each in self.channels]
-        channels = known + ([default.address] if default is not None else [])
-        keys = self.desk.keys
-        return reply_tokens.reply_address(keys[0], channels[0], row.number) if channels else None
+        """Return the signed address of the origin thread, on its channel or the default one."""
+        origins = sorted(
+            (each for each in self._own(row) if each.origin),
+            key=lambda each: (each.first_ticket != row.number, each.id),
+        )
+        first, default = next(iter(origins), None), self.desk.default_channel
+        address = self.channels.get(first.channel_id or 0) if first is not None else None
+        if address is None and default is not None:
+            address = default.address
+        if address is None:
+            return None
+        thread = first.id if first is not None else None
+        return reply_tokens.reply_address(self.desk.keys[0], address, row.number, thread)
 
     def _participants(self, row: Ticket) -> list[Json]:
         """Return the people of a ticket, each with their strongest role on its normal threads.

@@ -22,7 +22,7 @@ from gateway.errors import Misconfigured, SchemaOutdated, UsageError
 from gateway.store.sql import sqlite
 from gateway.store.sql.errors import placed, translated
 
-HEAD = "0006"  # the newest migration; a test checks it
+HEAD = "0007"  # the newest migration; a test checks it
 NEWER = "the database is newer than this program: install the newer ticketgate"
 DESK_LOCK = 0x7469636B  # advisory lock of ordered writers
 UPGRADE_LOCK = DESK_LOCK + 1  # advisory lock of schema upgrades

@@ -90,24 +90,10 @@ async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Dr
     return Draft({**found, "left": sorted(left)}, files)
 
 
-async def mail_of(connection: AsyncConnection, ticket: int, message: int | None) -> int | None:
-    """Return the mail id of a message of a ticket.
-
-    If ``message`` is None, the newest inbound message that has a mail is taken. Returns None if
-    there is no such message.
-    """
-    table, thread = tables.message, tables.thread
-    query = (
-        sa.select(table.c.mail_id)
-        .join(thread, thread.c.id == table.c.thread_id)
-        .where(thread.c.ticket == ticket)
-    )
-    query = (
-        query.where(table.c.id == message)
-        if message is not None
-        else query.where(table.c.direction == "inbound", table.c.mail_id.is_not(None))
-    )
+async def mail_of(connection: AsyncConnection, message: int) -> int | None:
+    """Return the mail id of a message, or None if it did not come in as a mail."""
+    table = tables.message
     found: int | None = (
-        await connection.execute(query.order_by(table.c.id.desc()).limit(1))
+        await connection.execute(sa.select(table.c.mail_id).where(table.c.id == message))
     ).scalar()
     return found

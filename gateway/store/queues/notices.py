@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.store.schema import tables
 
 NOTICE, DELIVERY = tables.notice, tables.delivery
-COLUMNS = ("id", "user_id", "kind", "ticket", "detail")
+COLUMNS = ("id", "user_id", "kind", "ticket", "detail", "thread_id")
 SELECT_DUE = (
     sa.select(*(NOTICE.c[name] for name in COLUMNS))
     .where(
@@ -40,6 +40,7 @@ class Notice:
     kind: str
     ticket: int
     detail: str | None
+    thread_id: int | None  # of the mail that it is about
 
 
 async def due(connection: AsyncConnection, now: datetime, most: int) -> list[Notice]:

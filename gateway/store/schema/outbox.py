@@ -116,6 +116,8 @@ notice = sa.Table(
     sa.Column("kind", sa.String(8), nullable=False),  # new | reply | failure
     big("ticket", sa.ForeignKey("ticket.number"), nullable=False, index=True),
     sa.Column("detail", Text(2000), nullable=True),
+    # of the mail that it is about: an answer to the notice goes there (E19)
+    big("thread_id", nullable=True),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("due_at", Instant, nullable=False),
     big("outgoing_id", sa.ForeignKey("outgoing.id"), nullable=True),  # the mail with it

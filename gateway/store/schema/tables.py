@@ -237,6 +237,8 @@ thread = sa.Table(
     # the thread this one was joined into or is continued by; message_ref rows keep the old id and
     # are followed through this
     big("redirect_to", nullable=True),
+    # the ticket it was first attached to, which an old address of a merged-away ticket names (E36)
+    big("first_ticket", nullable=True, index=True),
     partial("ix_thread_redirect_to", "redirect_to", where="redirect_to IS NOT NULL"),
 )
 

@@ -170,23 +170,31 @@ def _circles(
 
 
 def _current(unit: UnitOfWork, ref: TicketRef | None) -> TicketRef | None:
-    """Return the ticket and thread that a token leads to today, after merges."""
+    """Return the ticket and thread that a token leads to today, after joins and merges.
+
+    A token that names a thread leads there, wherever the thread went. One that names a ticket leads
+    to that ticket's own thread, even if the ticket was merged away (E36).
+    """
     ticket = unit.live_ticket(ref.ticket) if ref is not None else None
     if ref is None or ticket is None:
         return None
     named = unit.follow(ref.thread) if ref.thread is not None else None
-    if named is None or named.ticket != ticket.number:
-        named = _origin(unit, ticket)
-    return TicketRef(ticket.number, named.id if named is not None else None)
+    if named is None or named.ticket is None:
+        named = _origin(unit, ref.ticket)
+    if named is None or named.ticket is None:
+        return TicketRef(ticket.number)
+    return TicketRef(named.ticket, named.id)
 
 
-def _origin(unit: UnitOfWork, ticket: Ticket) -> Thread | None:
-    """Return a ticket's origin thread unless it redirects; for a deleted ticket, even then."""
-    threads = (each for each in unit.threads_of(ticket.number) if each.kind == "normal")
-    trashed = ticket.deleted_at is not None
-    return next(
-        (each for each in threads if each.origin and (trashed or not each.redirect_to)), None
-    )
+def _origin(unit: UnitOfWork, number: int) -> Thread | None:
+    """Return the origin thread of the ticket that has or once had this number, after joins.
+
+    Threads that came from other tickets count only for the survivor's own number.
+    """
+    origins = [each for each in unit.threads.values() if each.origin and each.kind == "normal"]
+    own = [each.id for each in origins if each.first_ticket == number]
+    own = own or [each.id for each in origins if each.ticket == number]
+    return unit.follow(min(own)) if own else None
 
 
 def _takes_part(

@@ -192,6 +192,7 @@ class NoticeRow:
     kind: str
     ticket: int
     detail: str
+    thread_id: int | None
     created_at: datetime
     due_at: datetime
 

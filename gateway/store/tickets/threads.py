@@ -180,6 +180,14 @@ async def of_tickets(connection: AsyncConnection, numbers: Collection[int]) -> l
     return [Thread(*row) for row in await connection.execute(BY_TICKET, {"tickets": list(numbers)})]
 
 
+async def first_of(connection: AsyncConnection, numbers: Collection[int]) -> list[int]:
+    """Return the ids of the threads that were first attached to these tickets (E36)."""
+    if not numbers:
+        return []
+    query = sa.select(TABLE.c.id).where(TABLE.c.first_ticket.in_(list(numbers)))
+    return list((await connection.execute(query)).scalars())
+
+
 async def participants(
     connection: AsyncConnection, ids: Collection[int]
 ) -> dict[int, dict[int, ParticipantRole]]:

@@ -147,6 +147,8 @@ class UnitOfWork:
             } - self.tickets.keys()
         if not fresh:
             return
+        away = [each for each in fresh if self.tickets[each].merged_into is not None]
+        await self.load_threads(await threads.first_of(self.connection, away))
         rows = await threads.of_tickets(self.connection, fresh)
         self.threads.update((thread.id, thread) for thread in rows if thread.id not in self.threads)
         await self._load_participants([thread.id for thread in rows])
@@ -294,7 +296,9 @@ class UnitOfWork:
             self.pending.changed_tickets.add(ticket.number)
 
     def set_thread(self, thread: Thread, *, new: bool = False) -> None:
-        """Replace or add a thread."""
+        """Replace or add a thread; its first ticket is remembered for good (E36)."""
+        if thread.first_ticket is None and thread.ticket is not None:
+            thread = replace(thread, first_ticket=thread.ticket)
         self.threads[thread.id] = thread
         if new:
             self.pending.new_threads.add(thread.id)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.mail import reply_tokens
+from core.mail.threading import TicketRef
 
 KEYS = (b"k" * 32, b"o" * 32)
 
@@ -45,3 +46,18 @@ def test_arbitrary_text_is_no_return_path(text: str) -> None:
     """Arbitrary text names no delivery and raises no error."""
     assert reply_tokens.read_return(KEYS, text) is None
     assert reply_tokens.read_return(KEYS, f"b1.{text}") is None
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**6), st.none() | st.integers(1, 10**9))
+def test_a_relay_address_reads_back(number: int, user: int, thread: int | None) -> None:
+    """E19: ticket, user and thread are read in upper case; another thread does not verify."""
+    address = reply_tokens.relay_address(KEYS[1], "support@example.org", number, user, thread)
+    assert len(address.partition("@")[0]) <= 64
+    plus = reply_tokens.bare(address)[1]
+    assert reply_tokens.read_relay(KEYS, plus.upper()) == (TicketRef(number, thread), user)
+    ref, _, signed = plus.partition(".")
+    assert reply_tokens.read_relay(KEYS, f"{ref}1.{signed}") is None
+    assert reply_tokens.read_relay(KEYS, f"{ref}-1.{signed}") is None
+    assert reply_tokens.read_reply(KEYS, plus) is None
+    assert reply_tokens.read_reply(KEYS, plus.removeprefix("r")) is None
+    assert reply_tokens.unmarked(f"to <{address}>.") == "to <support@example.org>."

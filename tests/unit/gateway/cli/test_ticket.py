@@ -74,7 +74,7 @@ def test_show_has_the_keys_of_the_interface(cli):
     shown = cli.json("ticket", "show", 1)
     assert shown.keys() >= T_KEYS | {"threads", "events"}
     assert shown["tag"].startswith("#1.")
-    assert shown["reply_address"].startswith("support+1.")
+    assert shown["reply_address"].startswith("support+1-1.")
     (thread,) = shown["threads"]
     assert (thread["kind"], thread["origin"]) == ("normal", True)
     mail, note = thread["messages"]

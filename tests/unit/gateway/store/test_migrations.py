@@ -305,6 +305,50 @@ async def test_columns_with_two_meanings_are_converted(database_url):
         await old.close()
 
 
+PIPELINE_0005 = OLD_PIPELINE.replace("allow_back", "allow_back, relay").replace(
+    "true)", "true, false)"
+)
+STATUS_0005 = "INSERT INTO status VALUES (1, 1, 'Fresh', 'open', 1)"
+TICKET_0005 = (
+    "INSERT INTO ticket (number, subject, pipeline_id, status_id, source, created_at, "
+    "reopened_count, flags, tags, subject_key, worked, titled, times_contacted) VALUES "
+    "(1, 'A', 1, 1, 'manual', 0, 0, '[]', '[]', 'a', false, false, 0)"
+)
+THREADS_0005 = (
+    "INSERT INTO thread (id, kind, ticket, origin, created_at, redirect_to) VALUES "
+    "(1, 'normal', 1, true, 0, NULL), (2, 'normal', 1, true, 0, NULL), "
+    "(3, 'normal', NULL, true, 0, 1), (4, 'normal', NULL, false, 0, NULL), "
+    "(5, 'normal', 1, true, 0, NULL)"
+)
+MERGES_0005 = """
+INSERT INTO merge (id, kind, ticket, "into", at, moved, undone_at) VALUES
+(1, 'merge', 2, 5, 0, '{"threads": [2]}', NULL),
+(2, 'join', 3, 1, 0, '{"thread": 3, "into": 1}', NULL),
+(3, 'join', NULL, 1, 0, '{"thread": 9, "into": 1}', NULL),
+(4, 'merge', 5, 1, 0, '{"threads": [2, 5]}', NULL),
+(5, 'merge', 7, 8, 0, '{"threads": [1]}', 1)
+"""
+
+
+async def test_threads_of_merged_tickets_learn_their_first_ticket(database_url):
+    """E36: an upgrade from 0005 takes it from the record of merges, else from the ticket."""
+    old = engine.Database(database_url, "n")
+    thread = tables.thread.c
+    try:
+        async with old.write() as connection:
+            await connection.run_sync(lambda sync: command.upgrade(runner.config(sync), "0005"))
+            for statement in (PIPELINE_0005, STATUS_0005, TICKET_0005, THREADS_0005, MERGES_0005):
+                await connection.exec_driver_sql(statement)
+            await connection.run_sync(lambda sync: command.upgrade(runner.config(sync), HEAD))
+            found = await connection.execute(
+                sa.select(thread.id, thread.first_ticket).order_by(thread.id)
+            )
+            assert found.all() == [(1, 7), (2, 2), (3, 3), (4, None), (5, 5)]
+            await connection.rollback()
+    finally:
+        await old.close()
+
+
 async def test_a_second_upgrade_restores_nothing(ready_url):
     """Changes that people made since the first upgrade stay."""
     database = await Database.open(ready_url, node="n")

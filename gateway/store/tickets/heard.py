@@ -1,0 +1,84 @@
+"""Find the newest mail from outside on a thread, of certain people."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.model.message import address_key
+from gateway.store.schema import tables
+from gateway.store.sql.any_of import among
+
+MESSAGE = tables.message
+# A role is that of the day the mail came; whose word counts today is asked for by ``people``.
+NEWEST = (
+    sa.select(
+        MESSAGE.c.id,
+        MESSAGE.c.sender_id,
+        MESSAGE.c.head,
+        MESSAGE.c.reply_text,
+        MESSAGE.c.text,
+        MESSAGE.c.date,
+        MESSAGE.c.created_at,
+    )
+    .where(
+        MESSAGE.c.thread_id == sa.bindparam("thread"),
+        MESSAGE.c.direction == "inbound",
+        MESSAGE.c.sender_role.in_(("contact", "stranger")),
+        among(MESSAGE.c.sender_id, "people"),
+    )
+    .order_by(MESSAGE.c.id.desc())
+    .limit(1)
+)
+# The heads of an author's newest mails on a thread.
+HEADS = (
+    sa.select(MESSAGE.c.head)
+    .where(
+        MESSAGE.c.thread_id == sa.bindparam("thread"),
+        MESSAGE.c.direction == "inbound",
+        MESSAGE.c.sender_id == sa.bindparam("author"),
+    )
+    .order_by(MESSAGE.c.id.desc())
+    .limit(100)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HeardMail:
+    """A mail from outside: the id of its message, its people, what its author wrote, its time.
+
+    ``readers`` are the address keys of the author and of everybody to whom the author has written
+    on the thread: only they are shown the words by default (behaviour.md 5).
+    """
+
+    message: int
+    head: dict[str, Any]
+    words: str
+    at: datetime
+    readers: frozenset[str]
+
+
+async def newest(
+    connection: AsyncConnection, thread: int, people: Collection[int]
+) -> HeardMail | None:
+    """Return the newest mail on a thread that one of these contacts wrote."""
+    if not people:
+        return None
+    found = await connection.execute(NEWEST, {"thread": thread, "people": sorted(people)})
+    row = found.one_or_none()
+    if row is None:
+        return None
+    words, at = row.reply_text or row.text, row.date or row.created_at
+    heads = await connection.execute(HEADS, {"thread": thread, "author": row.sender_id})
+    readers = {
+        address_key(each["address"])
+        for head in heads.scalars()
+        for each in (head["from"], *head["to"], *head["cc"], *head.get("reply_to", ()))
+        if each and each["address"]
+    }
+    return HeardMail(row.id, row.head, words, at, frozenset(readers))
