@@ -209,6 +209,9 @@ class Message:
     spam_flag: bool = False  # X-Spam-Flag: YES
     loop_marks: tuple[str, ...] = ()  # values of our own loop header, X-Ticketgate-Loop
     over_limit: bool = False  # a limit of reliability.md 12 was hit; read up to there
+    # the author whom a mailing list or group replaced in From: X-Original-From, X-Original-Sender
+    original_from: tuple[Address, ...] = ()
+    resent_from: tuple[Address, ...] = ()  # Resent-From, the last resender first
     # hex SHA-256, to recognise duplicates: of From, Date and decoded body; and of the mail without
     # its trace headers
     content_digest: str = ""

@@ -51,6 +51,18 @@ class Fields:
         return next((each for each in found if each.address), found[0] if found else None)
 
     @property
+    def original_from(self) -> tuple[Address, ...]:
+        """Return the mailboxes of the author whom a group replaced in From, each address once.
+
+        Google Groups writes X-Original-From with the name and X-Original-Sender without it.
+        """
+        found: dict[str, Address] = {}
+        for each in (*self.mailboxes("x-original-from"), *self.mailboxes("x-original-sender")):
+            if each.address:
+                found.setdefault(each.key, each)
+        return tuple(found.values())
+
+    @property
     def sender_header(self) -> str | None:
         """Return the address in Sender."""
         found = self.mailboxes("sender")
