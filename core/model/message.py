@@ -239,6 +239,15 @@ class Envelope:
     helo: str = ""
     tls: str = ""
     trusted_hop: bool = False  # our own infrastructure: its spam verdict counts
+    listed_peer: bool = False  # an SMTP peer in [auth_results] peers
     origin: str = ""  # a file name, or mailbox/UIDVALIDITY/UID
     automation: bool = True  # False: threads and tickets only (import of an archive)
     channel: str = ""  # of the mailbox it was in, for mail that names none of our channels
+
+    @property
+    def results_count(self) -> bool:
+        """Whether the mail's Authentication-Results count (behaviour.md 5, verdict).
+
+        Anybody may talk to an SMTP port; all other ways in are opened by whoever runs the desk.
+        """
+        return self.source != "smtp" or self.listed_peer

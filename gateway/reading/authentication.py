@@ -30,8 +30,8 @@ _RESULT: Final = re.compile(
 _POLICY: Final = re.compile(
     r"(?<![\w.-])(?:p|pol|policy)[ \t]*=[ \t]*\"?([a-z]+)", re.IGNORECASE | re.ASCII
 )
-# Of several signatures, one that passes is enough; of several verdicts, one that fails. A method
-# has one result as a rule, and a sender may have slipped in the other. Words not listed rank 1.
+# The lowest rank wins; words not listed rank 1. Of several signatures, one that passes is enough.
+# DMARC has one result as a rule: of two, the sender may have slipped in the better one.
 _BEST: Final = {"pass": 0, "none": 2, "neutral": 3}
 _WORST: Final = {"fail": 0, "pass": 2}
 
@@ -168,6 +168,12 @@ def verdict(results: Sequence[AuthenticationResults], trusted: Collection[str]) 
             return "fail"
         return "none"
     return "none"
+
+
+def is_from(results: Sequence[AuthenticationResults], trusted: Collection[str]) -> bool:
+    """Tell whether a header has an id in ``trusted``."""
+    ids = {_folded(each) for each in trusted}
+    return any(each.authserv_id in ids for each in results)
 
 
 def relied_on(
