@@ -24,6 +24,8 @@ Violation = tuple[str, str, str]  # key, reason, suggestion
 _DNS_NAME: Final = re.compile(
     r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
 )
+_SERVER_NAME: Final = re.compile(r"[^\s\"();]+")
+_SERVER_NAME_HINT: Final = "copy the first word of its Authentication-Results"
 _BLOB_SCHEMES: Final = {"file", "database", "s3", "gs", "az"}
 _CHECK_PATH: Final = "check the path and its permissions"
 _NETWORK: Final = 'write it as "192.0.2.0/24" or "::1", without host bits'
@@ -48,6 +50,7 @@ def violations(settings: Settings) -> Iterator[Violation]:
         _folders,
         _oauth,
         _limits,
+        _auth_results,
     )
     return chain.from_iterable(rule(settings) for rule in rules)
 
@@ -197,7 +200,11 @@ def _readable(path: str) -> bool:
 
 
 def _networks(settings: Settings) -> Iterator[Violation]:
-    listed = {"smtp.proxy_from": settings.smtp.proxy_from, "limits.exempt": settings.limits.exempt}
+    listed = {
+        "smtp.proxy_from": settings.smtp.proxy_from,
+        "limits.exempt": settings.limits.exempt,
+        "auth_results.peers": settings.auth_results.peers,
+    }
     for key, texts in listed.items():
         for number, text in enumerate(texts):
             if not _is_network(text):
@@ -483,3 +490,10 @@ def _limits(settings: Settings) -> Iterator[Violation]:
             "is more than limits.connections",
             f"set at most {limits.connections}",
         )
+
+
+def _auth_results(settings: Settings) -> Iterator[Violation]:
+    for number, text in enumerate(settings.auth_results.trusted):
+        if not _SERVER_NAME.fullmatch(text):
+            reason = f"{text!r} is not the name of a mail server"
+            yield f"auth_results.trusted[{number}]", reason, _SERVER_NAME_HINT

@@ -194,9 +194,13 @@ class LimitSettings(Section):
 
 
 class AuthResultsSettings(Section):
-    """The names (authserv-id) of the mail servers in front of us whose verdicts we trust."""
+    """The mail servers in front of us whose verdicts we trust.
+
+    ``trusted`` are their names (authserv-id), ``peers`` the networks they send mail from by SMTP.
+    """
 
     trusted: Strings = ()
+    peers: Strings = ("127.0.0.0/8", "::1")
 
 
 class LogSettings(Section):

@@ -73,6 +73,16 @@ def unreadable(*, mail_id: int | str, reason: str) -> None:
     _log.warning("unreadable", mail_id=mail_id, reason=log.redact(reason))
 
 
+def void_results(*, mail_id: int | str, peer: str) -> None:
+    """Log that a mail has results of a server that we trust, but came from an unlisted peer."""
+    _log.info(
+        "void results",
+        mail_id=mail_id,
+        peer=peer,
+        reason="Authentication-Results with a trusted id count only from [auth_results] peers",
+    )
+
+
 def held(*, mail_id: int | str, reason: str, exc: BaseException | None = None) -> None:
     """Log that a mail could not be processed and waits for a person; its raw bytes are kept."""
     _log.warning(

@@ -209,6 +209,9 @@ class Message:
     spam_flag: bool = False  # X-Spam-Flag: YES
     loop_marks: tuple[str, ...] = ()  # values of our own loop header, X-Ticketgate-Loop
     over_limit: bool = False  # a limit of reliability.md 12 was hit; read up to there
+    # the author whom a mailing list or group replaced in From: X-Original-From, X-Original-Sender
+    original_from: tuple[Address, ...] = ()
+    resent_from: tuple[Address, ...] = ()  # Resent-From, the last resender first
     # hex SHA-256, to recognise duplicates: of From, Date and decoded body; and of the mail without
     # its trace headers
     content_digest: str = ""
@@ -236,6 +239,15 @@ class Envelope:
     helo: str = ""
     tls: str = ""
     trusted_hop: bool = False  # our own infrastructure: its spam verdict counts
+    listed_peer: bool = False  # an SMTP peer in [auth_results] peers
     origin: str = ""  # a file name, or mailbox/UIDVALIDITY/UID
     automation: bool = True  # False: threads and tickets only (import of an archive)
     channel: str = ""  # of the mailbox it was in, for mail that names none of our channels
+
+    @property
+    def results_count(self) -> bool:
+        """Whether the mail's Authentication-Results count (behaviour.md 5, verdict).
+
+        Anybody may talk to an SMTP port; all other ways in are opened by whoever runs the desk.
+        """
+        return self.source != "smtp" or self.listed_peer

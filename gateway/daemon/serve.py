@@ -185,6 +185,7 @@ class Daemon:
             bare_newline=smtp.bare_newline,
             certificate=certificate,
             proxy_from=smtp.proxy_from,
+            results_from=self.parts.settings.auth_results.peers,
         )
         services: list[Service] = []
         for name, listen, server in (

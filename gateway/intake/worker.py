@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.model.message import Message
@@ -24,6 +24,7 @@ from gateway.errors import Unavailable
 from gateway.intake.batch import Batch, Item, Rules
 from gateway.intake.sandbox.jobs import ReadFailure, ReadJob
 from gateway.intake.sandbox.pool import Sandbox
+from gateway.reading import authentication
 from gateway.reading.parse import fallback
 from gateway.store.engine import Database
 from gateway.store.queues.spool import TRIES, Claimed, Finished, Spool
@@ -149,9 +150,20 @@ class Intake:
             )
         )
         results = [result for piece in pieces for result in piece]
-        return ReadMails(
-            mails, [_message_of(mail, result) for mail, result in zip(mails, results, strict=True)]
-        )
+        messages = [_message_of(mail, result) for mail, result in zip(mails, results, strict=True)]
+        return ReadMails(mails, list(map(self._without_void_results, mails, messages)))
+
+    def _without_void_results(self, mail: Claimed, message: Message) -> Message:
+        """Return the message of a mail without Authentication-Results if they do not count.
+
+        All are dropped, not only those with an id of ours: then no spelling of it can get through.
+        The raw mail keeps them, so that a person can see what was claimed.
+        """
+        if mail.envelope.results_count or not message.authentication:
+            return message
+        if authentication.is_from(message.authentication, self.rules.trusted):
+            maillog.void_results(mail_id=mail.id, peer=mail.envelope.peer)
+        return replace(message, authentication=())
 
     async def file(self, batch: ReadMails) -> list[Finished]:
         """File a batch in one transaction; if it fails, file each mail in its own transaction."""

@@ -93,6 +93,8 @@ def _message_of_headers(fields: Fields) -> Message:
         sender=fields.sender,
         sender_header=fields.sender_header,
         reply_to=fields.mailboxes("reply-to"),
+        original_from=fields.original_from,
+        resent_from=fields.mailboxes("resent-from"),
         to=fields.mailboxes("to"),
         cc=fields.mailboxes("cc"),
         subject=fields.subject,

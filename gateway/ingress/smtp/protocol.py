@@ -83,6 +83,8 @@ class SMTP(SessionProtocol, base.SMTP):
             return False
         if proxy.src_addr and proxy.command != V2_CMD.LOCAL:  # LOCAL: the proxy speaks for itself
             self.host = str(proxy.src_addr)
+        else:
+            self.hidden = True
         return True
 
     async def smtp_HELO(self, hostname: str | None) -> None:
@@ -174,6 +176,7 @@ class SMTP(SessionProtocol, base.SMTP):
             helo=self.session.host_name,
             tls=self.tls,
             trusted_hop=self.trusted,
+            listed_peer=not self.hidden and self.host in self.service.listed,
         )
 
     def _mail_data(self) -> MailData:

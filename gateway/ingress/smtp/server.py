@@ -53,6 +53,7 @@ class ListenerSettings:
     bare_newline: Literal["reject", "normalize"] = "reject"
     certificate: Certificate | None = None
     proxy_from: tuple[str, ...] = ()
+    results_from: tuple[str, ...] = ()
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     @cached_property
@@ -69,6 +70,11 @@ class ListenerSettings:
     def proxies(self) -> Networks:
         """The trusted proxies, whose connections begin with a PROXY header."""
         return Networks(self.proxy_from)
+
+    @cached_property
+    def listed(self) -> Networks:
+        """The mail servers in front of us, whose Authentication-Results count (behaviour.md 5)."""
+        return Networks(self.results_from)
 
 
 class OpenSession(Protocol):

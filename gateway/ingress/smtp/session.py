@@ -74,6 +74,7 @@ class SessionProtocol:
         self.mails = 0
         self.unknown_recipients = 0
         self.trusted = False
+        self.hidden = False  # behind a proxy that does not tell its address
         self._errors = 0
         self._replies: list[bytes] = []
         self._ending = False

@@ -51,6 +51,18 @@ class Fields:
         return next((each for each in found if each.address), found[0] if found else None)
 
     @property
+    def original_from(self) -> tuple[Address, ...]:
+        """Return the mailboxes of the author whom a group replaced in From, each address once.
+
+        Google Groups writes X-Original-From with the name and X-Original-Sender without it.
+        """
+        found: dict[str, Address] = {}
+        for each in (*self.mailboxes("x-original-from"), *self.mailboxes("x-original-sender")):
+            if each.address:
+                found.setdefault(each.key, each)
+        return tuple(found.values())
+
+    @property
     def sender_header(self) -> str | None:
         """Return the address in Sender."""
         found = self.mailboxes("sender")
@@ -69,8 +81,13 @@ class Fields:
 
     @property
     def authentication_results(self) -> list[str]:
-        """Return the Authentication-Results fields, topmost first."""
-        return self.headers.texts("authentication-results", 8000)
+        """Return the Authentication-Results fields, topmost first, as they are written.
+
+        Encoded words stay, and nothing is mended: else a field could name a server of ours that no
+        other program sees in it.
+        """
+        found = self.headers.fields.get("authentication-results", ())
+        return [value[:8000].decode("utf-8", "replace") for value in found]
 
     @property
     def spam_flag(self) -> bool:

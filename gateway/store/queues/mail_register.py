@@ -192,6 +192,7 @@ def pack(envelope: Envelope) -> dict[str, Any]:
         "helo": envelope.helo,
         "tls": envelope.tls,
         "trusted_hop": envelope.trusted_hop,
+        "listed_peer": envelope.listed_peer,
         "origin": envelope.origin,
         "automation": envelope.automation,
         "channel": envelope.channel,

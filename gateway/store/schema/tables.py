@@ -337,7 +337,7 @@ mail = sa.Table(
     big("id", primary_key=True, autoincrement=True),
     sa.Column("received_at", Instant, nullable=False),
     sa.Column("source", sa.String(8), nullable=False),
-    # sender, recipients, peer, helo, tls, trusted_hop, origin, automation, channel
+    # sender, recipients, peer, helo, tls, trusted_hop, listed_peer, origin, automation, channel
     sa.Column("envelope", Document, nullable=False),
     sa.Column("size", sa.Integer, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),  # in hex; "" where the raw mail was erased

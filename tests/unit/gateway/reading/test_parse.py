@@ -8,6 +8,7 @@ import hashlib
 import pytest
 
 from gateway.reading import parse
+from gateway.reading.mime import limits
 
 
 def test_a_plain_mail_is_read(read):
@@ -38,6 +39,49 @@ def test_a_plain_mail_is_read(read):
     )
     assert found.date is not None
     assert found.date.isoformat() == "2026-03-02T09:00:00+00:00"
+
+
+def test_every_field_that_names_an_author_is_read(read):
+    """Reply-To, the author whom a group replaced in From, and all who resent the mail are read."""
+    found = read(
+        extra=(
+            'Reply-To: "Form, Web" <form@shop.example>, Eve <eve@shop.example>\n'
+            "X-Original-Sender: BO@mail.example\n"
+            "X-Original-Sender: mo@mail.example (Mo)\n"
+            "X-Original-From: =?utf-8?q?B=C3=B6?= <bo@mail.example>, nobody\n"
+            "Resent-From: Last <last@mail.example>\n"
+            "Resent-From: First <first@mail.example>"
+        )
+    )
+    assert [(box.name, box.address) for box in found.reply_to] == [
+        ("Form, Web", "form@shop.example"),
+        ("Eve", "eve@shop.example"),
+    ]
+    assert [(box.name, box.address) for box in found.original_from] == [
+        ("B\u00f6", "bo@mail.example"),
+        ("Mo", "mo@mail.example"),
+    ]
+    assert [box.address for box in found.resent_from] == ["last@mail.example", "first@mail.example"]
+    assert found.sender is not None
+    assert found.sender.address == "ada@mail.example"
+
+
+@pytest.mark.parametrize(
+    "name", ["Reply-To", "X-Original-From", "X-Original-Sender", "Resent-From"]
+)
+def test_fields_that_name_an_author_are_capped_like_all_addresses(mail, name):
+    """A thousand mailboxes are read of them and the mail is marked; headers alone give the same."""
+    many = ", ".join(f"p{n}@mail.example" for n in range(3000))
+    raw = mail(extra=f"{name}: {many}")
+    found, alone = parse.read(raw), parse.fallback(raw)
+    read_of_it = (*found.reply_to, *found.original_from, *found.resent_from)
+    assert 990 <= len(read_of_it) <= limits.ADDRESSES
+    assert found.over_limit
+    assert (alone.reply_to, alone.original_from, alone.resent_from) == (
+        found.reply_to,
+        found.original_from,
+        found.resent_from,
+    )
 
 
 def test_the_plain_text_alternative_is_read_and_the_html_shown(read, multipart):

@@ -100,3 +100,24 @@ async def test_a_silent_proxy_does_not_wait_for_ever(desk):
     await until(lambda: desk.server.sessions)
     desk.server.sweep(asyncio.get_running_loop().time() + 31)
     assert await client.closed()
+
+
+@pytest.mark.parametrize(
+    ("header", "listed"),
+    [
+        (version2(1, "198.51.100.7"), True),
+        (version2(1, "198.51.100.8"), False),
+        (b"PROXY TCP6 ::ffff:198.51.100.7 ::1 4711 25\r\n", True),
+        (version2(0, "198.51.100.7"), False),
+        (b"PROXY UNKNOWN\r\n", False),
+    ],
+)
+async def test_the_client_behind_a_proxy_must_be_listed_itself(open_desk, header, listed):
+    """The results of a client behind a listed proxy count only if the client itself is listed."""
+    desk = await open_desk(
+        proxy_from=("127.0.0.0/8",), results_from=("127.0.0.0/8", "198.51.100.7")
+    )
+    client = await desk.connect()
+    await client.send(header)
+    assert (await (await client.hello()).mail(b"x\r\n")).startswith("250")
+    assert desk.spool.mails[0].envelope.listed_peer is listed

@@ -12,6 +12,7 @@ import pytest
 
 from core.model.message import Message
 from gateway.intake.sandbox.pool import ReadFailure, ReadJob, Sandbox
+from gateway.reading import parse
 
 
 @pytest.fixture
@@ -59,6 +60,17 @@ async def test_a_chunk_is_read_in_order(started, mail):
     assert isinstance(shown, Message)
     assert (shown.html, shown.kind) == ("<p>x</p>", "auto_generated")
     assert await box.read_many([]) == []
+
+
+async def test_the_authors_of_a_mail_come_through(started, mail):
+    """The daemon gets what a worker read, every field that names an author too."""
+    box = await started()
+    raw = mail(
+        extra=(
+            "Reply-To: r@mail.example\nX-Original-From: o@mail.example\nResent-From: s@mail.example"
+        )
+    )
+    assert await box.read_many([ReadJob(raw)]) == [parse.read(raw)]
 
 
 async def test_an_attachment_is_fetched(started, mail, multipart):
