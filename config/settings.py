@@ -203,6 +203,12 @@ class AuthResultsSettings(Section):
     peers: Strings = ("127.0.0.0/8", "::1")
 
 
+class ThreadSettings(Section):
+    """Whose mail may join two conversations: people of both, or anyone (behaviour.md 5)."""
+
+    join: Literal["vouched", "anyone"] = "vouched"
+
+
 class LogSettings(Section):
     """Level and format of the log, and how addresses appear in it."""
 
@@ -229,6 +235,7 @@ class Settings(Section):
     oauth: Annotated[tuple[OauthSettings, ...], Field(strict=False)] = ()
     limits: LimitSettings = LimitSettings()
     auth_results: AuthResultsSettings = AuthResultsSettings()
+    threads: ThreadSettings = ThreadSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="before")

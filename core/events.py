@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Literal
 
 from core.mail.threading import Tie
-from core.model.message import Message
+from core.model.message import Address, Message
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import (
     Channel,
@@ -98,6 +98,7 @@ class MailArrived:
     joined: tuple[tuple[Thread, Ticket | None], ...]  # of ``tie.joins``
     earlier_open: tuple[int, ...]  # open tickets of the same sender and subject (E14)
     related: tuple[Ticket, ...] = ()  # of ``tie.related``: linked, not joined
+    behind: Address | None = None  # the From that we replaced by the person behind it
     released: bool = False  # from quarantine, by a person
     automation: bool = True  # False while an archive is imported
     deliveries: tuple[Delivered, ...] = ()  # of ours that a report may be about

@@ -155,6 +155,10 @@ def own_mail(trail: Trail) -> list[Decision] | None:
             "done",
             f"It was sent from our own address outside the desk and is kept on ticket {number}.",
         )
+    if event.behind is not None:
+        where = f"From is our {event.behind.address}, but the mail names who wrote it"
+        trail.step("own mail", "for somebody", where)
+        return None
     trail.step("own mail", "no", "neither Message-ID nor From is ours")
     return None
 

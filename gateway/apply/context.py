@@ -94,13 +94,6 @@ class ApplyContext:
         """Return the name of a ticket's status."""
         return self.unit.desk.pipelines[ticket.pipeline_id].status(ticket.status_id).name
 
-    def is_ours(self, key: str) -> bool:
-        """Tell whether an address key is a user's or a channel's, with or without a plus part."""
-        local, at, domain = key.rpartition("@")
-        bare = local.partition("+")[0] + at + domain
-        desk = self.unit.desk
-        return key in desk.channels or bare in desk.channels or key in desk.users
-
     # ---- changing
 
     def change(self, number: int, **changes: Any) -> None:

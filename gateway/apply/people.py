@@ -42,7 +42,7 @@ def add_recipients(
 ) -> None:
     """Give external addresses a part in a thread; ``proven``: a user wrote to them."""
     for each in people:
-        if each.address and not context.is_ours(each.key):
+        if each.address and not context.unit.is_ours(each.key):
             contact = context.unit.ensure_contact(each.address, each.name)
             context.unit.set_participant(thread, contact.id, role)
             if proven:

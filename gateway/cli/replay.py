@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from core.mail.threading import JoinPolicy
 from core.model.message import Envelope, Message
 from gateway.cli.group import App
 from gateway.cli.opening import run
@@ -45,12 +46,16 @@ app = App("Process .eml files, mboxes and Maildirs.")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the command; ``channel`` gets mail that is addressed to no channel."""
+    """The options of the command; ``channel`` gets mail that is addressed to no channel.
+
+    ``join`` None means as configured.
+    """
 
     dry_run: bool = False
     by_date: bool = False
     automation: bool = True
     channel: str | None = None
+    join: JoinPolicy | None = None
 
 
 @dataclass(slots=True)
@@ -109,11 +114,12 @@ async def replay(
 
 async def _rules(opened: Installation, options: Options) -> Rules:
     """Return the rules of this run; raise NotFound if ``--channel`` names no channel."""
+    rules = replace(opened.rules, join=options.join or opened.rules.join)
     if options.channel is None:
-        return opened.rules
+        return rules
     async with opened.database.read() as connection:
         channel = await channels.at(connection, options.channel)
-    return replace(opened.rules, fallback=channel.address)
+    return replace(rules, fallback=channel.address)
 
 
 async def _all(
@@ -256,6 +262,15 @@ ChannelOption = Annotated[
     ),
 ]
 
+JoinOption = Annotated[
+    str | None,
+    typer.Option(
+        "--join",
+        metavar="vouched|anyone",
+        help="Whose mail may join two conversations. Default: as configured (threads.join).",
+    ),
+]
+
 
 @app.command()
 def command(
@@ -265,12 +280,16 @@ def command(
     clock: ClockOption = "now",
     no_automation: NoAutomationOption = False,
     channel: ChannelOption = None,
+    join: JoinOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Process .eml files, mboxes and Maildirs, in the order given."""
     with options_checked(context):
         one_of("--clock", clock, ("now", "date"))
-    options = Options(dry_run, clock == "date", not no_automation, channel)
+        policies: dict[str | None, JoinPolicy] = {"vouched": "vouched", "anyone": "anyone"}
+        if join is not None:
+            one_of("--join", join, ("vouched", "anyone"))
+    options = Options(dry_run, clock == "date", not no_automation, channel, policies.get(join))
     began = time.monotonic()
 
     async def act(opened: Installation) -> tuple[Tally, dict[int, tuple[int, int | None]]]:

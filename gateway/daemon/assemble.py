@@ -113,7 +113,11 @@ class Installation:
         """The settings for processing incoming mail."""
         from gateway.intake.batch import Rules
 
-        return Rules(self.zone, frozenset(self.settings.auth_results.trusted))
+        return Rules(
+            self.zone,
+            frozenset(self.settings.auth_results.trusted),
+            join=self.settings.threads.join,
+        )
 
     @cached_property
     def limits(self) -> Limits:

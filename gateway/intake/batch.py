@@ -18,7 +18,7 @@ from core.decide import decide
 from core.decisions.tickets import Finish
 from core.events import Delivered, MailArrived, Original, Sender, Verdict
 from core.mail.threading import JoinPolicy, Tokens, ids_of
-from core.model.message import Envelope, Message
+from core.model.message import Address, Envelope, Message
 from core.model.ticket import Channel, User
 from gateway.apply.applier import Applier
 from gateway.apply.context import MailContext
@@ -78,10 +78,19 @@ def fingerprint(message: Message) -> bytes:
     return hashlib.sha256(what.encode("utf-8", "replace")).digest()[:16]
 
 
+UNPROVEN = Standing(proven=False, user=False)
+
+
+def _unproven(verdict: Verdict) -> Verdict:
+    """Return a verdict that says nothing of somebody else than the domain it is about."""
+    return "none" if verdict == "pass" else verdict
+
+
 def _addresses(message: Message) -> set[str]:
     """Return the addresses of sender and recipients, and of the sender of a forwarded mail."""
     forwarded = message.forward.sender if message.forward is not None else None
-    boxes = (*message.to, *message.cc, *message.reply_to, message.sender, forwarded)
+    boxes = (*message.to, *message.cc, message.sender, forwarded)
+    boxes += (*message.reply_to, *message.original_from, *message.resent_from)
     return {each.key for each in boxes if each is not None}
 
 
@@ -183,12 +192,16 @@ class Batch:
         )
         tokens = Tokens(lookup.reply, lookup.own, lookup.tag)
         found = conversation.find(unit, message, tokens, standing, self.rules.join)
+        behind = self._person_behind(message, found)
+        if behind is not None:
+            message, verdict = replace(message, sender=behind), _unproven(verdict)
+            found = conversation.find(unit, message, tokens, UNPROVEN, self.rules.join)
         relays = user is not None and user.id == lookup.relay and verdict != "fail"
         return MailArrived(
             message=message,
             received_at=envelope.received_at,
             channels=self._channels(envelope, mail),
-            sender=self._sender(mail, user, found),
+            sender=self._sender(message, user, found),
             verdict=verdict,
             tie=found.tie,
             duplicate_of=self._original(item),
@@ -202,12 +215,28 @@ class Batch:
             joined=found.joined,
             related=found.related,
             earlier_open=found.earlier,
+            behind=mail.sender if behind is not None else None,
             released=item.released,
             automation=envelope.automation,
             deliveries=deliveries,
             returned=lookup.returned,
             relayed_by=user if relays else None,
         )
+
+    def _person_behind(self, message: Message, found: Conversation) -> Address | None:
+        """Return who wrote a mail that has a channel of ours in From and belongs to no thread.
+
+        Web forms, groups and forwarding mailboxes write such mail and name the author elsewhere.
+        """
+        sender = message.sender
+        if sender is None or channel_at(self.unit.desk.channels, sender.key) is None:
+            return None
+        if found.thread is not None or found.tie.ticket is not None or found.copy_of is not None:
+            return None
+        forwarded = message.forward.sender if message.forward is not None else None
+        named = (*message.original_from, *message.reply_to, *message.resent_from, forwarded)
+        people = (each for each in named if each is not None and each.key)
+        return next((each for each in people if not self.unit.is_ours(each.key)), None)
 
     def _channels(self, envelope: Envelope, message: Message) -> tuple[Channel, ...]:
         """Return the addressed channels, else the channel of the mailbox, else the fallback."""
@@ -313,7 +342,7 @@ class Batch:
             kind=message.kind,
             channel_id=_channel_id(event),
             message_id=message.message_id,
-            sender=message.sender.address if message.sender else None,
+            sender=author.address if (author := event.message.sender) else None,
             subject=message.subject,
             fingerprint=fingerprint(message),
             original_id=ended.original,

@@ -78,7 +78,7 @@ async def tickets_of(office: Office, scene: Scene) -> dict[str, tuple[str, str]]
             for message in thread["messages"]:
                 word = message["subject"].removeprefix("about ")
                 if word in scene.customers:
-                    found[word] = ((shown["requester"] or {}).get("address"), shown["subject"])
+                    found[word] = (str((shown["requester"] or {}).get("address")), shown["subject"])
     return found
 
 

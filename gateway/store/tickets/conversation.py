@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.events import Original
-from core.mail import reply_tokens
 from core.mail.circle import Circle, Writer
 from core.mail.threading import JoinPolicy, Ref, TicketRef, Tie, Tokens, ids_of, tie
 from core.model.message import MACHINE_KINDS, Message
@@ -109,15 +108,9 @@ def _writer(
         proven=standing.proven,
         user=standing.user,
         machine=message.kind in MACHINE_KINDS,
-        elsewhere=any(_outside(unit, each.key) for each in (*message.to, *message.cc)),
-    )
-
-
-def _outside(unit: UnitOfWork, key: str) -> bool:
-    """Tell whether an address key is neither a channel's nor a user's."""
-    bare, _ = reply_tokens.bare(key)
-    return bool(key) and not (
-        key in unit.desk.channels or bare in unit.desk.channels or key in unit.desk.users
+        elsewhere=any(
+            each.key and not unit.is_ours(each.key) for each in (*message.to, *message.cc)
+        ),
     )
 
 

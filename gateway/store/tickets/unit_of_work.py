@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.mail.circle import Circle, Claim
+from core.mail.reply_tokens import bare
 from core.mail.threading import MOST_THREADS, Ref
 from core.model.message import address_key
 from core.model.ticket import Contact, ParticipantRole, Thread, Ticket
@@ -252,6 +253,11 @@ class UnitOfWork:
             touched or len(origins) > 1 or bool(self.associated.get(ticket.number)),
             thread.kind == "forward",
         )
+
+    def is_ours(self, key: str) -> bool:
+        """Tell whether an address key is a user's or a channel's, with or without a plus part."""
+        channels = self.desk.channels
+        return key in channels or bare(key)[0] in channels or key in self.desk.users
 
     def contact_at(self, address: str | None) -> Contact | None:
         """Return the contact of an address as written, or None."""
