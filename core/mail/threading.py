@@ -239,7 +239,7 @@ class _Near:
             late=how == "late_parent",
             answers_forward=self._forwards(thread),
             names=names,
-            renames=names or bool(joins) or thread in self.late,
+            renames=names or bool(joins) or self._heard_of(thread),
         )
 
     def _forward(self, thread: int | None) -> bool:
@@ -266,6 +266,10 @@ class _Near:
         late = (home in self.late, other in self.late)
         left = join(self.writer, self.circles[home], self.circles[other], late=late)
         return None if left is None else leave | left
+
+    def _heard_of(self, thread: int) -> bool:
+        """Return whether an answer to the mail arrived first on a thread that vouches for it."""
+        return thread in self.late and self.vouched[thread] is not None
 
     def _names(self, thread: int, joins: Collection[int]) -> bool:
         """Return whether the mail answers no person's message, and is vouched on the thread."""

@@ -209,7 +209,7 @@ async def _candidates(
         if final.get(thread) in targets:
             held[final[thread]].add(ref)
     for row in fresh:
-        if row.message_id and row.kind not in MACHINE_KINDS:
+        if row.message_id and row.kind not in MACHINE_KINDS and row.sender_role != "stranger":
             held[final[row.thread_id or 0]].add(row.message_id[:REF_LIMIT])
     return entries, held
 

@@ -50,7 +50,7 @@ def intrusions(draw: st.DrawFn, *, forged: bool) -> Post:
 @st.composite
 def histories(draw: st.DrawFn, *, forged: bool) -> list[Post]:
     """Draw the customers' mails in any order, with some of the intruder's between them."""
-    verdict = draw(st.sampled_from(("pass", "pass", "none")))
+    verdict = "pass" if forged else draw(st.sampled_from(("pass", "pass", "none")))
     customers = [
         Post(each.sender, each.message_id, each.refs, each.cc, verdict) for each in CUSTOMER_MAILS
     ]
@@ -141,7 +141,7 @@ def _told(scene: Scene, rows: dict[str, tuple[str, str]]) -> list[tuple[int, str
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_a_forger_is_told_nothing(office: Office, posts: list[Post]) -> None:
-    """Whoever forges customers' names, too, is sent no word of a customer and gets no seat."""
+    """Whoever forges names of customers who are proven themselves is sent no word of theirs."""
     scene = await play(office, posts)
     await scene.answer_all()
     assert leaks(scene, scene.customers) == []

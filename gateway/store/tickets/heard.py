@@ -25,6 +25,7 @@ NEWEST = (
         MESSAGE.c.text,
         MESSAGE.c.date,
         MESSAGE.c.created_at,
+        MESSAGE.c.auth,
     )
     .where(
         MESSAGE.c.thread_id == sa.bindparam("thread"),
@@ -35,13 +36,14 @@ NEWEST = (
     .order_by(MESSAGE.c.id.desc())
     .limit(1)
 )
-# The heads of an author's newest mails on a thread.
+# The heads of an author's newest mails on a thread, of those that are proven or of all.
 HEADS = (
     sa.select(MESSAGE.c.head)
     .where(
         MESSAGE.c.thread_id == sa.bindparam("thread"),
         MESSAGE.c.direction == "inbound",
         MESSAGE.c.sender_id == sa.bindparam("author"),
+        among(MESSAGE.c.auth, "verdicts"),
     )
     .order_by(MESSAGE.c.id.desc())
     .limit(100)
@@ -53,7 +55,8 @@ class HeardMail:
     """A mail from outside: the id of its message, its people, what its author wrote, its time.
 
     ``readers`` are the address keys of the author and of everybody to whom the author has written
-    on the thread: only they are shown the words by default (behaviour.md 5).
+    on the thread: only they are shown the words by default (behaviour.md 5). If the mail is proven,
+    only proven mails count, as another may have been written in the author's name.
     """
 
     message: int
@@ -74,7 +77,10 @@ async def newest(
     if row is None:
         return None
     words, at = row.reply_text or row.text, row.date or row.created_at
-    heads = await connection.execute(HEADS, {"thread": thread, "author": row.sender_id})
+    verdicts = ["pass"] if row.auth == "pass" else ["pass", "none", "fail"]
+    heads = await connection.execute(
+        HEADS, {"thread": thread, "author": row.sender_id, "verdicts": verdicts}
+    )
     readers = {
         address_key(each["address"])
         for head in heads.scalars()

@@ -214,11 +214,12 @@ CANDIDATES = (
     .order_by(MESSAGE.c.id)
     .limit(sa.bindparam("most"))
 )
-# Which of these Message-IDs belong to messages of persons, with the threads of those messages.
+# Which of these Message-IDs belong to messages of persons of the circle, with their threads.
 HELD = (
     sa.select(tables.message_ref.c.ref, MESSAGE.c.thread_id)
     .join(MESSAGE, MESSAGE.c.id == tables.message_ref.c.message)
     .where(among(tables.message_ref.c.ref, "refs"), MESSAGE.c.kind.not_in(MACHINE_KINDS))
+    .where(MESSAGE.c.sender_role != "stranger")
 )
 
 
