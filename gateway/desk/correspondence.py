@@ -62,7 +62,7 @@ class CorrespondenceDesk(Actor):
     """Send mail as this user.
 
     ``raw_of`` returns the raw mail with a given id, to forward it. ``files_of`` returns the
-    attachments of a mail, to send on what a user answered by mail (E19).
+    attachments of a mail, for answers that a user wrote in a mail program (E19).
     """
 
     def __init__(
@@ -273,7 +273,8 @@ async def _thread_for(
 ) -> tuple[Thread, bool]:
     """Return the thread to reply on, and whether it is new.
 
-    The default is the origin; the first thread of a ticket becomes its origin (C18).
+    Without ``mail.thread`` and ``mail.new_thread``, it is the ticket's origin thread. A ticket
+    without an origin thread gets a new thread as its origin thread (C18).
     """
     origin = composer.writer.origin(ticket)
     if mail.thread is not None:
