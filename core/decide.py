@@ -78,7 +78,7 @@ def _react(event: e.Event, state: State, now: datetime, root: Root) -> list[Deci
 def _status_changed(
     decision: Decision, event: e.Event, state: State, now: datetime
 ) -> e.StatusChanged | None:
-    """Return the event of a decision that moves or opens a ticket (C05); None for all others."""
+    """Return the event for a decision that moves or opens a ticket (C05); else None."""
     if isinstance(decision, d.SetStatus):
         ticket = _ticket_of(event)
         return _moved(decision, ticket, state) if ticket is not None else None
@@ -128,7 +128,7 @@ def _reached(
 
 
 def _ticket_of(event: e.Event) -> Ticket | None:
-    """Return the ticket that is moved if the rules decide on a move, or None."""
+    """Return the ticket that the rules would move on this event, or None."""
     if isinstance(event, e.MailArrived):  # a ticket opened by a person may have no thread
         return joining.survivor(event) or event.ticket
     ticket = getattr(event, "ticket", None)

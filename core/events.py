@@ -108,7 +108,7 @@ class MailArrived:
 
 @dataclass(frozen=True, slots=True)
 class TicketOpened:
-    """A person or program opens a ticket; ``thread``, if given, is put on it.
+    """A person or program opens a ticket; if ``thread`` is given, it is put on the ticket.
 
     ``heard_at`` is when a customer last wrote on that thread.
     """
@@ -384,7 +384,8 @@ class DryRunStarted:
 class WorkflowEdited:
     """A person edited the actions of a workflow that a ticket is in (behaviour.md 3.4).
 
-    ``workflow`` is the new version; ``before``: the old actions; ``ended``: places whose runs end.
+    ``workflow`` is the new version; ``before``: the old actions; ``ended``: places at which all
+    runs end.
     """
 
     ticket: Ticket

@@ -23,7 +23,7 @@ class Clock:
     __slots__ = ("_fixed",)
 
     def __init__(self, fixed: datetime | None = None) -> None:
-        """Make a clock that is stopped at the aware instant ``fixed``; if None, it runs."""
+        """Make a clock stopped at the aware instant ``fixed``; if that is None, the clock runs."""
         self._fixed: datetime | None = None
         if fixed is not None:
             self.set(fixed)

@@ -252,7 +252,7 @@ def responder(facts: Facts, why: list[str]) -> bool:
 
 
 def _bounce_by_sender(facts: Facts) -> bool:
-    """Tell whether a mail is a bounce although it calls itself an automatic reply (like Exim's).
+    """Tell whether a mail is a bounce that calls itself an automatic reply, as Exim's bounces do.
 
     The subject must not be that of an out-of-office reply. If ``bounce_told`` is false, the text
     must not be that of such a reply either, and the mail must have no sender address.

@@ -89,10 +89,10 @@ def references_of(
 ) -> tuple[str, ...]:
     """Return the References of an answer, oldest first, without angle brackets (RFC 5322 3.6.4).
 
-    They are ``parent_references`` (the References of the answered mail, or its In-Reply-To), and
-    then its Message-ID ``parent_id``. Ids that cannot stand in a header are left out. If there are
-    more than ``limit`` ids or ``octets`` bytes, ids in the middle are left out, but never
-    ``parent_id``.
+    They are ``parent_references`` (the References of the answered mail, or its In-Reply-To),
+    followed by ``parent_id`` (the Message-ID of the answered mail). Ids that cannot stand in a
+    header are left out. If there are more than ``limit`` ids or ``octets`` bytes, ids in the middle
+    are left out, but never ``parent_id``.
     """
     ids = [
         each for each in dict.fromkeys(parent_references) if each != parent_id and usable_id(each)

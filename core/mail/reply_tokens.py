@@ -64,13 +64,13 @@ def relay_address(
 
 
 def return_path(key: bytes, channel: str, delivery: int) -> str:
-    """Return ``local+b<delivery>.<mac>@domain``, where reports about a delivery go."""
+    """Return the address for reports about a delivery: ``local+b<delivery>.<mac>@domain``."""
     local, _, domain = channel.rpartition("@")
     return f"{local}+b{delivery}.{mac(key, 'return', str(delivery))}@{domain}"
 
 
 def message_id(key: bytes, nonce: str, thread: int, domain: str) -> str:
-    """Return a Message-ID without angle brackets; ``nonce``: letters and digits, unique."""
+    """Return a Message-ID without angle brackets; ``nonce`` is unique, of letters and digits."""
     content = f"{nonce}.{thread}"
     return f"tg.{content}.{mac(key, 'id', content)}@{domain}"
 

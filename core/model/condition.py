@@ -22,7 +22,7 @@ DEEPEST: Final = 5
 
 
 def condition_problem(condition: Any, depth: int = 0) -> str | None:
-    """Return why a condition is not valid, as a clause, or None."""
+    """Return a clause that says why a condition is not valid, or None."""
     if isinstance(condition, list):
         condition = {"all": condition}
     if not isinstance(condition, dict):
@@ -117,7 +117,7 @@ def _ordered(op: str, held: Any, wanted: Any) -> bool:
 
 
 def _comparable(held: Any, wanted: Any) -> tuple[Any, Any]:
-    """Convert two values so that they can be compared; the second becomes None if it cannot be."""
+    """Convert two values so that they can be compared; the second is None if that fails."""
     if isinstance(held, datetime):
         return held, _instant(wanted, held)
     if isinstance(held, int):
@@ -135,7 +135,7 @@ def _number(value: Any) -> float | None:
 
 
 def _instant(value: Any, like: datetime) -> datetime | None:
-    """Return an instant or a date as an instant; without an offset, in the zone of ``like``."""
+    """Return an instant or a date as an instant; if it has no offset, ``like`` gives the zone."""
     text = value.isoformat() if isinstance(value, date) else str(value)
     try:
         found = datetime.fromisoformat(text)

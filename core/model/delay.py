@@ -55,7 +55,7 @@ def awaited(config: Mapping[str, Any]) -> Awaited | None:
 
 
 def delay_problem(config: Mapping[str, Any]) -> str | None:
-    """Return why a delay is not valid, as a clause, or None."""
+    """Return a clause that says why a delay is not valid, or None."""
     given = {key for key in ("for", "until", "field", "weekday", "time", "event") if key in config}
     if given not in (
         {"for"},
@@ -112,7 +112,7 @@ def due(
     window: Mapping[str, Any] | None,
     fields: Mapping[str, Any],
 ) -> datetime:
-    """Return when a delay is over, in aware UTC; ``fields`` are those of the ticket."""
+    """Return when a delay is over, in aware UTC; ``fields`` are the fields of the ticket."""
     if "event" in config:
         return (
             _after(config["for"], entered, zone, window)
@@ -163,7 +163,8 @@ def _counted(
 def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetime:
     """Return the next instant after ``entered`` with the given weekday, time of day, or both.
 
-    A weekday alone means its midnight, or ``entered`` itself if that is on this weekday.
+    A weekday alone means the first instant of that day. Exception: if ``entered`` is on that
+    weekday, ``entered`` itself is returned.
     """
     local = entered.astimezone(zone)
     hour, minute = map(int, str(config.get("time", "00:00")).split(":")[:2])
@@ -202,7 +203,7 @@ def _moment(value: Any, zone: tzinfo) -> datetime | None:
 
 
 def window_problem(window: Any) -> str | None:
-    """Return why an execution window is not valid, as a clause, or None.
+    """Return a clause that says why an execution window is not valid, or None.
 
     The keys of a window are days, hours ("09:00-17:00") and holidays (dates).
     """

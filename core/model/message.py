@@ -65,7 +65,7 @@ def ascii_domain(domain: str) -> str:
 class Address:
     """A mailbox as written: display name (may be empty) and addr-spec.
 
-    ``address`` is None where only a name was given (forward blocks).
+    ``address`` is None if only a name was given, as in the header block of a forward.
     """
 
     name: str

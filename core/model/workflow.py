@@ -94,7 +94,8 @@ class Action:
 class Graph:
     """A tree of actions and its places; a place is the id of an action or the start of a list.
 
-    ``lists`` holds each list of actions by its start; ``home`` is (start, index) of each action.
+    ``lists`` maps the start of a list to its actions. ``home`` maps the id of an action to (start
+    of its list, index in it).
     """
 
     lists: Mapping[str, tuple[Action, ...]]
@@ -127,7 +128,7 @@ class Graph:
             place = start.partition("/")[0]
 
     def before(self, place: str) -> str:
-        """Return the place before this one; for the start of a path, the one before its branch."""
+        """Return the place before this; for the start of a path, the place before its branch."""
         if place in self.lists and place != START:
             place = place.partition("/")[0]
         start, index = self.home[place]
@@ -142,7 +143,7 @@ class Graph:
         return frozenset(_places(self.lists[start][index : None if following else index + 1]))
 
     def all(self) -> Iterator[Action]:
-        """Yield every action in the order in which they are written."""
+        """Yield all actions, in the order in which they are written."""
         return _walk(self.lists[START])
 
 

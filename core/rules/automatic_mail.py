@@ -1,7 +1,7 @@
 """Decide whether an automatic mail may be sent, and in which form (behaviour.md 3.3, section 5).
 
-See also reliability.md 22 to 24. Every reason not to send is a clause for the action log. One such
-reason is enough: a mail too many can start a loop between machines, while a mail too few does
+See also reliability.md 22 to 24. Every reason not to send is a clause for the action log. One
+reason is enough: an unwanted mail can start a loop between machines, while a missing mail does
 little harm. Nothing here raises.
 """
 
@@ -100,7 +100,7 @@ def permitted(occasion: Occasion, contact: Contact | None, role: str, counts: Co
 
 
 def _never(occasion: Occasion, contact: Contact | None, role: str) -> str | None:
-    """Return why no automatic mail at all may go to a contact, as a clause, or None."""
+    """Return a clause that says why a contact may get no automatic mail at all, or None."""
     if occasion.silent is not None and (occasion.silent != OURS or occasion.template == RECEIVED):
         return occasion.silent
     if "automated" in occasion.ticket.flags:

@@ -13,7 +13,7 @@ from core.rules.outbound import give_up
 
 
 def handle_report(event: MailArrived, ticket: int | None) -> list[Decision]:
-    """Mark reported deliveries as failed or delayed; ``ticket`` is that of the report's thread."""
+    """Mark reported deliveries as failed or delayed; the report's thread is on ``ticket``."""
     bounce = event.message.bounce
     if bounce is None:
         return []

@@ -1,9 +1,9 @@
 """When to try again after a temporary failure: after one minute, then two, four and so on.
 
-Mail and webhook calls wait at most four hours. The first attempt is due at ``first_at``, the last
-one five days later (reliability.md 26). Actions of workflow runs are tried five more times after
-the first failure. The clock and the random number are arguments: ``jitter`` from 0 to 1 makes a
-wait up to a fifth shorter or longer.
+Mail and webhook calls wait at most four hours between attempts. The first attempt is due at
+``first_at``, the last one five days later (reliability.md 26). Actions of workflow runs are tried
+five more times after the first failure. The clock and the random number are arguments: ``jitter``
+from 0 to 1 makes a wait up to a fifth shorter or longer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def next_attempt(
 def next_run(attempts: int, now: datetime) -> datetime | None:
     """Return when to retry a failed run, or None to give up.
 
-    ``attempts`` is how often it was retried.
+    ``attempts`` is how often the run was retried.
     """
     return now + _wait(attempts + 1) if attempts < RETRIES else None
 

@@ -94,7 +94,7 @@ def refuse_pipeline_deletion(pipeline: Pipeline, uses: References) -> Refusal | 
 def refuse_status_name(
     pipeline: Pipeline, name: str, status: Status | None = None
 ) -> Refusal | None:
-    """Refuse a name that another status has; ``status``, if given, is the one to be renamed."""
+    """Refuse a name that another status has; ``status``, if given, is the status to be renamed."""
     own = status.id if status is not None else None
     return _name_taken("status", name, (each.name for each in pipeline.statuses if each.id != own))
 
@@ -178,7 +178,7 @@ def refuse_foreign_status(pipeline: Pipeline, status_id: int | None) -> Refusal 
 def refuse_user_addresses(
     addresses: Sequence[str], others: Collection[str], channels: Collection[str]
 ) -> Refusal | None:
-    """Refuse invalid address keys, and those of another user or of a channel."""
+    """Refuse address keys that are invalid, or that another user or a channel has."""
     if not addresses or not all(addresses):
         return invalid("a user needs an address", "address")
     malformed = next((each for each in addresses if _malformed(each)), None)

@@ -167,8 +167,8 @@ def after_edit(
 ) -> MoveRun | FinishRun | None:
     """Return how an edit moves or ends a run, or None if the run is not affected (table 3.4).
 
-    A delay that was made longer ends later. A delay that was made shorter still ends when it would
-    have ended before.
+    If the edit made a delay longer, the delay ends later. If the edit made it shorter, its end
+    stays as it was.
     """
     place = carry(old, new, run.place, ended)
     if place is None:

@@ -32,7 +32,7 @@ OURS = "our own mail opened the ticket"  # O13: nobody wrote, so nobody gets a r
 class Root:
     """What enrolments need to know about the event that caused them.
 
-    ``silent``: why nobody outside may get mail; ``chain``: the workflows that led here;
+    ``silent``: why nobody outside may get mail; ``chain``: the workflows that led to this event;
     ``requester``: the address of the mail's sender.
     """
 
@@ -78,7 +78,7 @@ def _unanswerable(event: MailArrived) -> str | None:
 
 
 def on_status(event: StatusChanged, root: Root, state: State) -> list[Decision]:
-    """End and start runs as a ticket reaches a status; ``event.ticket`` still has the old one."""
+    """End and start runs as a ticket reaches a status; ``event.ticket`` has the old status."""
     decided: list[Decision] = []
     if event.was_state is not None:
         decided += _leaving(event, state)
@@ -113,7 +113,7 @@ def eligible(workflow: Workflow, ticket: Ticket, state: State, requester: str = 
 
 
 def _leaving(event: StatusChanged, state: State) -> list[Decision]:
-    """End runs with the rule *stop if the ticket leaves this status* (3.2, on leaving; P08)."""
+    """End the runs that have the rule *stop if the ticket leaves this status* (3.2; P08)."""
     found: list[Decision] = []
     for each in state.enrolments.get(event.ticket.number, ()):
         workflow = state.workflow(each.workflow_id)

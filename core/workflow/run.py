@@ -185,7 +185,7 @@ def failed(event: RunFailed, now: datetime) -> list[Decision]:
 
 
 def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | None) -> RecordRun:
-    """Return the log entry of an action; its ``key`` prevents a second execution, but no retry."""
+    """Return the log entry of an action; ``key`` is None if the action may be logged again."""
     run = event.enrolment
     key = None if outcome == "RETRY" or action.steers else f"{run.id}:{action.id}"
     return RecordRun(

@@ -1,7 +1,7 @@
 """Prepare the mail of a workflow action before the rules decide how the action ends.
 
-Mail that cannot be made is reported as the outcome of the action. It is tried again later if a
-person can remove the cause (a template, an address).
+Mail that cannot be made is reported as the outcome of the action. The action is tried again later
+if a person can remove the cause (a template, an address).
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Each piece of work is one ordered transaction that also records what comes next, so a crash loses
 nothing and repeats nothing, and any number of daemons may work side by side. No mail is sent from
-here: it goes into the outbox. When work on several runs fails, each is executed alone, and only
-the one that fails is put off; after five retries it ends as FAILED, which users see.
+here: it goes into the outbox. Several runs are executed in one transaction; if it fails, each run
+is executed alone, and a run that fails alone is put off. After five retries it ends as FAILED,
+which users see.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class ApplyContext:
         return self.unit.tickets[self.number(number, mail)]
 
     def followed(self, thread: int) -> Thread:
-        """Return the thread into which this one was joined, even in this batch; else this one."""
+        """Follow the joins from this thread, if any; return the thread at which they end."""
         found = self.unit.follow(thread)
         return found if found is not None else self.unit.threads[thread]
 

@@ -74,7 +74,7 @@ def cancel(context: ApplyContext, decision: o.CancelRuns) -> None:
 
 
 def wake(context: ApplyContext, decision: o.WakeRuns, mail: MailContext | None) -> None:
-    """Continue the runs that wait for an event, and those whose next action is to wait for it."""
+    """Continue runs that wait for an event, and runs whose next action would wait for it."""
     ticket, event = context.number(decision.ticket, mail), decision.event
     for run in list(context.unit.enrolments.get(ticket, ())):
         if run.state == "ACTIVE" and run.wait_for == event:

@@ -76,7 +76,7 @@ def set_fields(context: ApplyContext, decision: d.SetFields) -> None:
 
 
 def _record_trash(context: ApplyContext, number: int, cause: Cause, *, restored: bool) -> None:
-    """Record that a ticket was deleted or restored; if restored, its threads get replies again."""
+    """Record that a ticket was deleted or restored; if restored, let its threads get replies."""
     # replies that went on with another ticket in the meantime stay there (E38)
     for thread in context.unit.threads_of(number) if restored else ():
         if thread.redirect_to is not None:

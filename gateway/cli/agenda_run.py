@@ -71,7 +71,7 @@ class _Work:
     async def next_due(self) -> datetime | None:
         """Return the earliest due time after now, or None if nothing is due later.
 
-        Work due now is left out: it was just attempted, so only another process can be doing it.
+        Work due now is left out: we have just attempted it, so another process must be doing it.
         """
         workers = (self.agenda, self.outbox, self.webhooks)
         now, found = self.opened.clock.now(), [await each.next_due() for each in workers]

@@ -2,7 +2,7 @@
 
 When a connection breaks, the import connects again. It gives up after several connections without a
 single mail. A refused login, a missing folder, or the loss of the lease ends the import at once.
-Mail stored so far stays, and the next run imports the rest.
+Mail stored so far stays, and the next import continues with the rest.
 """
 
 from __future__ import annotations

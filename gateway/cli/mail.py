@@ -170,7 +170,7 @@ def _process_again(
 
 
 def _state_line(mail: dict[str, Any]) -> str:
-    """Return the state of a mail with the reason; pending mail waits for the daemon."""
+    """Return a line with the state of a mail and the reason for this state."""
     waits = "the daemon processes it" if mail["state"] == "pending" else ""
     why = paragraph(mail["reason"] or waits)
     return f"mail {mail['id']} is {mail['state']}{': ' * bool(why)}{why}"
@@ -203,7 +203,7 @@ async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
 async def _places(
     opened: Installation, rows: list[RegisteredMail]
 ) -> dict[int, tuple[int, int | None]]:
-    """Return where the thread of each mail is after all merges: thread id to (thread, ticket)."""
+    """Return where the mail of each row is now, (thread, ticket), by the row's thread id."""
     from gateway.store.tickets import threads
 
     ids = {row.thread_id for row in rows if row.thread_id is not None}

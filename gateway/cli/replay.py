@@ -76,9 +76,10 @@ class DateClock:
         self._last: datetime | None = None
 
     def now_of(self, message: Message) -> datetime:
-        """Return the Date of a mail, but never an earlier time than at the last call.
+        """Return the Date of a mail, or the time that the last call returned if that is later.
 
-        For a mail without a Date, return what the last call returned; for a first mail, now.
+        For a mail without a Date, return the time that the last call returned. If there was no call
+        before, return the present time.
         """
         date = message.date or self._last or self._clock.now()
         self._last = date if self._last is None else max(self._last, date)
@@ -90,7 +91,8 @@ async def replay(
 ) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
     """Process the mail in ``paths``; return the results, and the final place of each thread.
 
-    The places map the thread id in a result to (thread, ticket), after all joins and merges.
+    The places map the thread id in a result to the (thread, ticket) where the mail is at the end,
+    after all joins and merges.
     """
     tally = Tally()
     async with AsyncExitStack() as stack:

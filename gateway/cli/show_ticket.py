@@ -50,9 +50,9 @@ def sentence(
 def _describe(
     kind: str, before: str | None, after: str | None, detail: str | None
 ) -> tuple[str, bool]:
-    """Return the words for an event; and True if "ticket N" can be their subject.
+    """Return the words for an event, and whether they can follow "ticket N" directly.
 
-    Otherwise a colon has to stand between "ticket N" and the words.
+    If they cannot, put a colon between "ticket N" and the words.
     """
     predicate = PREDICATES.get(kind) or (
         PREDICATES_AFTER.get(kind) if after is not None else PREDICATES_BEFORE.get(kind)

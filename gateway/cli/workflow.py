@@ -167,7 +167,7 @@ async def _all_described(opened: Installation, *, comments: bool = False) -> lis
 async def _rehearse(
     opened: Installation, actor: str | None, plans: list[WorkflowPlan], problems: list[str]
 ) -> None:
-    """Check the plans without storing anything; raise an error with all ``problems`` if any."""
+    """Check the plans without storing anything; raise all ``problems`` as one error, if any."""
     from gateway.store.upkeep.rehearsal import rehearsal
 
     async with rehearsal(opened.database) as rehearsed:

@@ -255,7 +255,7 @@ def _show_history(shown: dict[str, Any]) -> None:
 
 
 def _enrolment(run: Enrolment, workflow: Workflow | None) -> dict[str, Any]:
-    """Return an enrolment with its present action, which is the one that waits or runs next."""
+    """Return an enrolment with its present action: the action that waits or runs next."""
     at: str | None = None
     if workflow is not None and run.state == "ACTIVE" and run.place in workflow.graph:
         standing = workflow.graph.action(run.place)

@@ -155,7 +155,7 @@ def _encoded(text: str) -> list[str]:
 
 
 def _unstructured(text: str) -> list[str]:
-    """Return a subject as words; encode all words from the first to the last that needs it."""
+    """Return a subject as words; encode from the first to the last word that needs encoding."""
     words = text.split(" ") if text else []
     odd = [at for at, word in enumerate(words) if not _PLAIN_WORD.fullmatch(word)]
     if not odd:

@@ -1,7 +1,7 @@
 """All templates of an installation: stored templates, and built-in ones that nobody edited.
 
-A built-in template is stored only when somebody edits it, language by language. So all others get
-the better wording of a newer release (docs/adr/0014).
+A built-in template is stored only when somebody edits it, language by language. So a newer release
+improves every text that nobody edited (docs/adr/0014).
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ def _not_allowed(node: nodes.Node) -> str:
 
 @lru_cache(512)
 def _compiled(source: str, html: bool) -> tuple[jinja2.Template, tuple[tuple[str, str], ...]]:
-    """Compile a part of a template; return it and its tokens, each with its variable."""
+    """Compile a part of a template; return (compiled part, pairs of token and variable)."""
     if len(source) > MAX_OCTETS:
         raise _PartError(None, f"longer than {MAX_OCTETS} characters")
     environment = _HTML if html else _PLAIN

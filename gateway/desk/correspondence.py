@@ -62,7 +62,7 @@ class CorrespondenceDesk(Actor):
     """Send mail as this user.
 
     ``raw_of`` returns the raw mail with a given id, to forward it. ``files_of`` returns the
-    attachments of a mail, to send on what a user answered by mail (E19).
+    attachments of a mail, for answers that a user wrote in a mail program (E19).
     """
 
     def __init__(
@@ -281,8 +281,8 @@ async def _thread_for(
 ) -> tuple[Thread, bool]:
     """Return the thread to reply on, and whether it is new.
 
-    The default is that of the newest mail in the circle (behaviour.md 5); the first thread of a
-    ticket becomes its origin (C18).
+    By default, it is the thread of the newest mail in the circle (behaviour.md 5). A ticket without a
+    thread gets a new one, as its origin thread (C18).
     """
     writer = composer.writer
     if mail.thread is not None:

@@ -205,9 +205,9 @@ async def _wanted(act: Transaction, found: Pipeline, plan: PipelinePlan) -> list
 async def _empty(
     act: Transaction, pipeline: Pipeline, status: Status, move_to: str
 ) -> tuple[int, ...]:
-    """Move all tickets and references of a status to ``move_to``; return the visible tickets.
+    """Let ``move_to`` replace a status in tickets and references; return the visible tickets.
 
-    Tickets in the trash and merged tickets move too, but users do not see them.
+    Tickets in the trash and merged tickets are moved too, but users do not see them.
     """
     target = status_of(pipeline, move_to)
     enforce(structure.refuse_replacement(status, target))

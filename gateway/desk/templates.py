@@ -26,9 +26,10 @@ class TemplateDesk(Actor):
         *,
         transactional: bool | None,
     ) -> tuple[StoredTemplate, tuple[str, ...]]:
-        """Add or change a template, and return it with its unknown tokens; None keeps a value.
+        """Add or change a template; return it and its unknown tokens.
 
-        A new text without new HTML removes the old HTML, which would say something else.
+        An argument that is None changes nothing. Exception: a new text without new HTML removes the
+        old HTML, which would say something else.
         """
         async with self.acting(Right.EDIT_TEMPLATES) as act:
             connection, key = act.unit.connection, name.strip().casefold()
@@ -71,7 +72,7 @@ class TemplateDesk(Actor):
 
 
 def _edited(old: Words, subject: str | None, text: str | None, html: str | None) -> Words:
-    """Return the text of a template after an edit; None keeps a value."""
+    """Return the words of a template after an edit; an argument that is None changes nothing."""
     kept = None if text is not None else old.html
     return Words(
         old.subject if subject is None else subject,

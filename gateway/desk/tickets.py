@@ -88,9 +88,10 @@ class TicketDesk(Actor):
         return ActResult((number,), act.events)
 
     async def attach(self, number: int, thread_id: int) -> ActResult:
-        """Put a thread that has no ticket on a ticket; a ticket's first thread is its origin (C18).
+        """Put a thread on a ticket; the thread must not be on a ticket already.
 
-        If the ticket has no requester, the first sender on the thread becomes the requester.
+        The first thread of a ticket becomes its origin thread (C18). If the ticket has no
+        requester, the first sender on the thread becomes the requester.
         """
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket, thread = await act.ticket(number), await act.thread(thread_id)
@@ -157,7 +158,7 @@ class TicketDesk(Actor):
         return ActResult((ticket.number,), act.events)
 
     async def merge(self, number: int, into: int) -> ActResult:
-        """Merge a ticket ``into`` another; the old number then leads to that one (P10)."""
+        """Merge a ticket ``into`` another; its number then leads to the other ticket (P10)."""
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             survivor = await act.ticket(into, trashed=True)
             act.do(MergeAsked(await act.exact_ticket(number), survivor, act.cause))

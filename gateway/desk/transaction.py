@@ -172,7 +172,7 @@ def pipeline_named(pipelines: Mapping[int, Pipeline], name: str) -> Pipeline | N
 
 
 def status_of(pipeline: Pipeline, name: str) -> Status:
-    """Return the status of this name, compared without case; NotFound lists those that exist."""
+    """Return the status of this name, ignoring case; if there is none, NotFound lists all names."""
     found = pipeline.named(name)
     if found is None:
         known = ", ".join(each.name for each in pipeline.statuses)

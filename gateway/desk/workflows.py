@@ -1,8 +1,8 @@
 """Acts of users on workflows: edit, switch on or off, enrol tickets, comment (behaviour.md 3).
 
 A workflow may be edited while tickets are in it. Each save makes a new version and, in the same
-transaction, moves these tickets to it as table 3.4 says. All problems of a plan are reported at
-once.
+transaction, moves these tickets to the new version as table 3.4 says. All problems of a plan are
+reported at once.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class WorkflowDesk(Actor):
         *,
         enroll_existing: bool = False,
     ) -> tuple[Workflow, int, int]:
-        """Change settings; with ``enroll_existing``, enrol the tickets now in the status (3.2).
+        """Change settings; ``enroll_existing`` enrols the tickets that are in the status (3.2).
 
         Returns the workflow, the number of tickets in its status, and the number enrolled.
         """
@@ -135,7 +135,7 @@ class WorkflowDesk(Actor):
     ) -> Saved:
         """Delete an action and, if ``following``, all actions after it.
 
-        If only a branch is deleted, ``keep`` names the path of the branch whose actions stay (S12).
+        If only a branch is deleted, the actions of its path ``keep`` stay (S12).
         """
         edit = partial(remove, action_id=action, following=following, keep=keep)
         note = f"delete {action}{' and following' if following else ''}"

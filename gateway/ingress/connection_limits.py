@@ -2,7 +2,7 @@
 
 To add a limit: give :class:`Limits` a field; if operators may set it, add the same field to
 ``LimitSettings`` in ``config/settings.py`` (values are passed on by name) and to
-``config/ticketgate.example.toml``. It is enforced where the session knows the value:
+``config/ticketgate.example.toml``. The limit is enforced where the session knows the value:
 ``smtp/policy.py`` at MAIL and RCPT, ``smtp/session.py`` for commands and time, ``smtp/data.py`` for
 the mail, ``smtp/server.py`` for connections.
 

@@ -138,7 +138,7 @@ class AuthorizationRequest:
         self.url = f"{address}{'&' if '?' in address else '?'}{query}"
 
     async def exchange_pasted(self, tokens: Tokens, address: str) -> None:
-        """Exchange the code in the address that the user pasted for tokens; store the tokens."""
+        """Get tokens for the code in the address that the user pasted; store the tokens."""
         try:
             query = urlsplit(address.strip()).query
         except ValueError:

@@ -293,7 +293,7 @@ class Tokens:
 
 
 async def _result(running: asyncio.Task[str | None]) -> str | None:
-    """Wait for a task shared by several callers, even if cancelled; return its result."""
+    """Return the result of a shared task; if cancelled, first wait until the task has ended."""
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

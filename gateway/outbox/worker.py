@@ -318,7 +318,7 @@ def _loggable(reply: str) -> str:
 
 
 def _log_attempt(job: ClaimedDelivery, mark: AttemptRecord, *, tried: bool, lost: bool) -> None:
-    """Log an attempt in one line; at level debug if the delivery was deferred unattempted."""
+    """Log an attempt in one line; at level debug if it was deferred without an attempt."""
     level = WARNING if lost or mark.state == "failed" else INFO if tried else DEBUG
     _log.log(
         level,

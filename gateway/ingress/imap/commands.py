@@ -92,7 +92,7 @@ class ImapSession:
     async def login(self, username: str, password: str) -> None:
         """Sign in with a password: AUTHENTICATE PLAIN, which takes any character, or LOGIN.
 
-        Raises LoginRefused if it is not accepted.
+        Raises LoginRefused if the server does not accept the password.
         """
         if "AUTH=PLAIN" in self.capabilities:
             await self._authenticate("PLAIN", f"\0{username}\0{password}")

@@ -129,7 +129,7 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
             self.transport.abort()
 
     def send(self, line: str, scrub: str | None = None) -> None:
-        """Write a line; do nothing if the connection is gone, where uvloop would raise an error."""
+        """Write a line; do nothing if the connection is gone, since uvloop would raise an error."""
         if not self.lost.done():
             super().send(line, scrub=scrub)
 

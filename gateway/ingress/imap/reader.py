@@ -7,7 +7,7 @@ commit. Steps that a crash left undone are done when the folder is opened again.
 
 If the server assigns new UIDs, everything is read again, and a mail with the same bytes as a stored
 one is not stored twice. A mail that the server does not send, or that breaks the connection, is
-recorded as unfetchable and retried later, while others continue. While database or disk fail,
+recorded as unfetchable and retried later; other mails are still read. While database or disk fail,
 nothing is changed on the server.
 """
 

@@ -343,7 +343,7 @@ class Watcher:
             )
 
     async def _warn_of_expiry(self, watch: _Watch) -> None:
-        """Log once a day that access to a mailbox, which still works, will end soon."""
+        """Log once a day that access to a mailbox will end soon; until then it works."""
         account, today = watch.account, self.clock.now().date()
         if account.client is None or watch.warned_on == today:
             return

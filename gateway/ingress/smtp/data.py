@@ -1,9 +1,9 @@
 """The bytes of a mail after DATA: find the end, undo dot stuffing, check line ends, store them.
 
 Only CR LF . CR LF ends a mail. A bare CR or LF lets one mail be smuggled inside another when two
-servers disagree about the end; such a mail is refused. Only in mail from trusted networks, a bare
-CR or LF is made a line end, *after* the end of the mail was found. A mail that is too large, loops
-or cannot be stored is read to its end and discarded; the reply gives the reason.
+servers disagree about the end; such a mail is refused. Exception: in mail from trusted networks, a
+bare CR or LF becomes a line end, but only *after* the end of the mail was found. A mail that is too
+large, loops or cannot be stored is read to its end and discarded; the reply gives the reason.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """SMTP for incoming mail: the commands, on top of aiosmtpd's protocol class, and the server.
 
 aiosmtpd supplies the syntax of MAIL, RCPT, RSET, NOOP and EXPN, its hooks, and the PROXY parser.
-DATA, STARTTLS, the command loop (:mod:`gateway.ingress.smtp.session`) and the constructor are ours,
-since those of aiosmtpd cancel a running commit when the client leaves, read DATA line by line,
-reply with the text of internal errors, and take 0.6 ms to build. A test checks what we use of
-aiosmtpd.
+The handlers of DATA and STARTTLS, the command loop (:mod:`gateway.ingress.smtp.session`) and the
+constructor are ours. With those of aiosmtpd, mail would be read line by line, a running commit
+would be cancelled when the client leaves, replies would quote internal errors, and each session
+would take 0.6 ms to build. A test checks what we use of aiosmtpd.
 """
 # ruff: noqa: N802, N815 - the names of commands are aiosmtpd's
 

@@ -151,7 +151,7 @@ class SessionRegistry:
         return True
 
     def count_address(self, host: str, now: float) -> str | None:
-        """Count a session for its address; if it is one too many, return the reply that says so."""
+        """Count a session for its address; return a reply to refuse it if there are too many."""
         if self._admission.admit(host, now):
             return None
         maillog.refused(source=self.source, reason_code="connections_per_address", peer=host)

@@ -46,7 +46,7 @@ _HTTP_WORDS = frozenset(
 class SessionProtocol:
     """What SMTP and LMTP sessions need besides commands: bytes, replies and limits.
 
-    It is a mixin for aiosmtpd's protocol class, since asyncio calls methods of that object.
+    It is a mixin for aiosmtpd's protocol class, since asyncio calls methods of the protocol object.
     """
 
     source: ClassVar[Any]

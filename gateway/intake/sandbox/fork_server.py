@@ -1,4 +1,4 @@
-"""The process that imports the code for reading once and forks the workers, which share it.
+"""The process that imports the reading code once and forks the workers, which share that code.
 
 :mod:`gateway.intake.sandbox.pool` starts it as ``python -m gateway.intake.sandbox.fork_server FD
 READER CPU MEMORY``. It is single-threaded, which makes forking safe, and obeys two commands on its
@@ -119,7 +119,7 @@ def _allow(cpu: int) -> None:
 
 
 def _receive(channel: socket.socket) -> bytearray | None:
-    """Return one request, or None when the daemon hung up."""
+    """Return one request, or None when the daemon closed the socket."""
     head = _exactly(channel, _LENGTH.size)
     if head is None:
         return None
@@ -128,7 +128,7 @@ def _receive(channel: socket.socket) -> bytearray | None:
 
 
 def _exactly(channel: socket.socket, size: int) -> bytearray | None:
-    """Return ``size`` bytes from the socket, or None when it closed."""
+    """Return ``size`` bytes from the socket, or None if it was closed."""
     data = bytearray(size)
     view = memoryview(data)
     at = 0

@@ -1,10 +1,10 @@
 """A pool of worker processes that read mail and can be killed (reliability.md 14).
 
-No mail can stop the daemon. One fork server imports the code for reading once and forks the
-workers. So the workers share its memory, and a killed worker is replaced in milliseconds. The
-daemon has a socket for each worker; a job is a chunk of mails. If a worker dies or runs out of
-time, the mails of its chunk are read one by one, and only a mail that fails twice on its own
-becomes a :class:`ReadFailure`. Idle workers wait in ``recv`` and cost nothing.
+No mail can stop the daemon. One fork server imports the reading code once and forks the workers. So
+the workers share its memory, and a killed worker is replaced in milliseconds. The daemon has a
+socket for each worker; a job is a chunk of mails. If a worker dies or runs out of time, the mails
+of its chunk are read one by one, and only a mail that fails twice on its own becomes a
+:class:`ReadFailure`. Idle workers wait in ``recv`` and cost nothing.
 """
 
 from __future__ import annotations
@@ -322,7 +322,7 @@ async def _send(channel: socket.socket, data: bytes) -> None:
 
 
 async def _receive(channel: socket.socket) -> bytearray:
-    """Return one message; raise EOFError if the worker hung up or announces too many bytes."""
+    """Return one message; EOFError if the socket is closed or too many bytes are announced."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while len(head) < _LENGTH.size:

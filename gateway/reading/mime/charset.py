@@ -209,8 +209,9 @@ def _guess(data: bytes, hint: str | None) -> str:
 def _cyrillic(data: bytes) -> str | None:
     """Return the text as Windows-1251 or KOI8-R if nearly all high bytes form Cyrillic words.
 
-    The two code pages swap upper and lower case. So Cyrillic words are in lower case or capitalised
-    only if the right one is used. Text of another script gives words of mixed case with either.
+    A letter that is upper case in one code page is lower case in the other. So only the right code
+    page gives Cyrillic words in lower case or capitalised. Text of another script gives words of
+    mixed case with both.
     """
     sample = data[: limits.CHARSET_SAMPLE]
     best, reading = 0.0, None

@@ -55,7 +55,7 @@ def is_marked(source: str) -> bool:
 
 
 def mark_of(tag: str, attributes: Mapping[str, str]) -> Place | None:
-    """Return what an element marks: a quote, an attribution or a line above; else None."""
+    """Return what an element marks (quote, attribution, line above a quote), or None."""
     if tag == "blockquote":
         return None
     words = f"{attributes.get('class', '')} {attributes.get('id', '')}"[:500].lower().split()

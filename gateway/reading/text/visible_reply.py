@@ -91,7 +91,7 @@ def _attribution_on_top(found: list[OutlineItem], cut: int) -> OutlineItem | Non
     """Return the attribution that begins at line ``cut``, or None.
 
     Call this only if no text is above ``cut``. The text below the attribution is kept as the reply,
-    since the client removed the quote or quotes without signs.
+    since the client either left the quote out or wrote it without quote signs.
     """
     return next((each for each in found if each.start == cut and each.kind == "attribution"), None)
 

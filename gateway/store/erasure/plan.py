@@ -1,9 +1,10 @@
 """Plan an erasure: which threads are the person's alone, and where other mail names the person.
 
 Nothing is changed here. Users and channels are inside, everybody else is outside. A thread is the
-person's alone when no other outsider wrote in it or took part in it. If its ticket was requested by
-the person, others may have taken part, but not written. Raises ``Unavailable`` while mail naming
-the person waits to be processed, and ``Refused`` where mail naming the person is held.
+person's alone when no other outsider wrote in it or took part in it. Exception: if the person
+requested the thread's ticket, others may have taken part, but not written. Raises ``Unavailable``
+while mail naming the person waits to be processed, and ``Refused`` where mail naming the person is
+held.
 """
 
 from __future__ import annotations

@@ -138,8 +138,8 @@ class Mailboxes:
         """Take or renew leases until ``seconds`` after ``now``; return the mailboxes we then hold.
 
         Leases of dead processes of this host count as free. When our row is locked by another
-        transaction of this process, renewing waits for it. A free row that another process has
-        locked is skipped.
+        transaction of this process, renewing waits until that transaction ends. A free row that
+        another process has locked is skipped.
         """
         named = MAILBOX.c.name.in_(sorted(names))
         lease = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}

@@ -142,7 +142,7 @@ class TokenRows:
         return await self._replace(key, used, values)
 
     async def _replace(self, key: Key, used: str | None, values: dict[str, Any]) -> bool:
-        """Change the row and end its lease; return False if its refresh token is another one."""
+        """Change the row and end its lease; return False if it has another refresh token."""
         is_unchanged = TOKEN.c.refresh_token.is_not_distinct_from(used)
         change = sa.update(TOKEN).where(_is(key), is_unchanged).values(values | _NO_LEASE)
         async with self.database.write() as connection:

@@ -154,7 +154,7 @@ class Copies:
         return min(underway - 1, highest) if underway is not None else highest
 
     async def take(self, mailbox: str, now: datetime, until: datetime) -> Copy | None:
-        """Take a due copy, which nobody else takes before ``until``; return None if none is due.
+        """Take a due copy; None if none is due. Until ``until``, no other process takes it.
 
         The copy with the fewest attempts comes first.
         """

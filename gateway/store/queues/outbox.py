@@ -194,7 +194,7 @@ class Deliveries:
     ) -> list[ClaimedDelivery]:
         """Claim up to ``limit`` free deliveries, due at ``due`` (default: ``now``) or earlier.
 
-        Those with the earliest due time come first.
+        Deliveries with the earliest due time come first.
 
         The lease lasts ``lease_seconds`` from ``now``. It is not synced to disk, since losing it in
         a crash does no harm. One claim loads at most :data:`CLAIM_BYTES` of mail, or one larger

@@ -106,7 +106,7 @@ class Calls:
         return found
 
     async def settle(self, call: int, state: State, reply: str, due_at: datetime | None) -> None:
-        """Record the result of a call; do nothing if another process has claimed the call since.
+        """Record the result of a call; do nothing if another process claimed it meanwhile.
 
         ``due_at`` is the time of the next attempt, None where no attempt follows.
         """

@@ -48,7 +48,7 @@ async def write_rows(
     connection: AsyncConnection,
     work: Iterable[tuple[sa.Table | sa.Insert | sa.Update | sa.Delete, Rows]],
 ) -> None:
-    """Run each statement for each of its rows, in order; a table means: insert into the table.
+    """Run each statement for each of its rows, in order; for a table, insert the rows into it.
 
     On SQLite everything runs in one call to the connection's thread. All rows of a statement have
     the same keys (else KeyError). Statements should be constants of a module, since they are

@@ -1,7 +1,7 @@
 """Rows that a transaction has still to write: mail, notifications, tasks, webhook calls, runs.
 
-Only ``gateway.apply`` and drafts of the desk add rows. If a key is in the database already, writing
-raises IntegrityError and writes nothing. This is the last guard against doing things twice.
+Only ``gateway.apply``, and the desk for its drafts, add rows. If a key is in the database already,
+writing raises IntegrityError and writes nothing. This is the last guard against doing things twice.
 """
 
 from __future__ import annotations
