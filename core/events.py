@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Literal
 
 from core.mail.threading import Tie
+from core.model.merging import MergeRecord
 from core.model.message import Address, Message
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import (
@@ -177,38 +178,6 @@ class MergeAsked:
     ticket: Ticket
     into: Ticket
     cause: Cause
-
-
-@dataclass(frozen=True, slots=True)
-class JoinRecord:
-    """What was moved when a mail merged two tickets and joined ``thread`` into ``into``.
-
-    ``messages`` were on it then; ``since`` are later ones that go back with them. ``left`` are
-    contacts who then leave the other thread, ``came`` those who joined the conversation meanwhile.
-    """
-
-    id: int
-    thread: int
-    into: int
-    origin: bool
-    messages: tuple[int, ...]
-    followed: tuple[int, ...]  # threads that redirected to ``thread`` before
-    since: tuple[int, ...] = ()
-    left: tuple[int, ...] = ()
-    came: tuple[tuple[int, ParticipantRole], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class MergeRecord:
-    """What a merge moved, and the fields of the surviving ticket before the merge."""
-
-    id: int
-    at: datetime
-    threads: tuple[int, ...]
-    contacts: tuple[int, ...]  # put on the survivor by the merge
-    flags: tuple[str, ...]  # of the survivor, before
-    created_at: datetime  # of the survivor, before
-    joins: tuple[JoinRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

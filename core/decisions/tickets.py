@@ -12,8 +12,9 @@ from datetime import date, datetime
 from typing import Final, Literal
 
 from core.decisions.outgoing import Outward, ReplyRecorded, TellDeliveries
-from core.events import Cause, MergeRecord
+from core.events import Cause
 from core.mail.threading import MatchedBy
+from core.model.merging import MergeRecord
 from core.model.message import Address
 from core.model.ticket import ParticipantRole, Priority, SenderRole, Source
 

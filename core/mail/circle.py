@@ -48,7 +48,7 @@ class Writer:
 
     ``proven``: the verdict is pass. ``user``: a proven user, who is inside every circle.
     ``machine``: a responder wrote it, or it is a report. Such a mail gives nobody a seat, so that a
-    thread that only heard of it takes it unvouched. ``elsewhere``: the mail is to others than us.
+    thread that only heard of it takes it unvouched.
     """
 
     sender: int | None = None
@@ -56,15 +56,10 @@ class Writer:
     proven: bool = False
     user: bool = False
     machine: bool = False
-    elsewhere: bool = False
 
     def inside(self, circle: Circle) -> bool:
         """Return whether the sender's word counts on a thread."""
         return self.user or self.sender in circle.members
-
-    def writes_to(self, circle: Circle) -> bool:
-        """Return whether the mail is to us alone or to somebody of a circle."""
-        return self.user or not self.elsewhere or bool(circle.members & self.named - {self.sender})
 
     def unnamed(self, circle: Circle) -> frozenset[int]:
         """Return the members of a circle who are neither the sender nor named by the mail."""
@@ -124,8 +119,7 @@ def choose(writer: Writer, places: Iterable[Place]) -> int | None:
 
     ``places`` are the threads that hold the id, and those that heard of it and vouch. Somebody may
     have used the id of another, so a thread whose circle holds the sender wins over others, and
-    among those one where the mail names who sent or claimed the id. A mail to people none of whom
-    is on the thread does not belong there, even if somebody named its sender there.
+    among those one where the mail names who sent or claimed the id.
     """
     places = sorted(places, key=lambda each: (not each.held, each.thread))
     inside = [each for each in places if writer.inside(each.circle)]
@@ -136,7 +130,7 @@ def choose(writer: Writer, places: Iterable[Place]) -> int | None:
     }
     proven = [each for each in inside if any(claim.proven for claim in claims[each.thread])]
     claimed = [each for each in inside if claims[each.thread]]
-    known = [each for each in inside if each.held and writer.writes_to(each.circle)]
+    known = [each for each in inside if each.held]
     group = proven or claimed or known
     group = [each for each in group if each.held] or group
     if len(group) == 1:

@@ -47,7 +47,7 @@ class TicketRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class MailTokens:
     """The verified tokens of a mail.
 
     ``own`` are the ids among its parents that carry our signature, with their threads. ``tag`` is
@@ -97,7 +97,7 @@ def ids_of(message: Message) -> tuple[str, ...]:
 
 def tie(
     message: Message,
-    tokens: Tokens,
+    tokens: MailTokens,
     refs: Mapping[str, Sequence[Ref]],
     circles: Mapping[int, Circle],
     writer: Writer,
@@ -124,7 +124,7 @@ class _Near:
     def __init__(
         self,
         message: Message,
-        tokens: Tokens,
+        tokens: MailTokens,
         refs: Mapping[str, Sequence[Ref]],
         circles: Mapping[int, Circle],
         writer: Writer,

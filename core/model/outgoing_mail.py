@@ -40,4 +40,5 @@ class Outgoing:
     author_id: int | None = None
     return_address: str | None = None
     key: str | None = None
+    answers: int | None = None  # the contact whose mail it answers, wherever Reply-To sends it
     draft: int | None = None  # the outgoing row that waited to become this mail

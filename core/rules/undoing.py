@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from core.events import JoinRecord
+from core.model.merging import JoinRecord
 from core.model.ticket import ParticipantRole
 
 

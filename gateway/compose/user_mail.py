@@ -71,7 +71,8 @@ class UserMail:
             shown.number, request.subject or shown.subject, "" if route.fresh else "Re"
         )
         content = MailContent(to, cc, subject, text, html, request.files)
-        return self._mail(ticket.number, route, content, request, author)
+        made = self._mail(ticket.number, route, content, request, author)
+        return replace(made, answers=self._writer_answered(route, to))
 
     def forward(
         self,
@@ -164,6 +165,15 @@ class UserMail:
             if (contact is not None and contact.id in circle) or _same_box(each, author):
                 return each
         return author
+
+    def _writer_answered(self, route: Route, to: tuple[Address, ...]) -> int | None:
+        """Return the contact whose mail is answered, if the answer goes where they want it."""
+        answered = self._answered(route)
+        if route.heard is None or answered is None or answered.key not in {each.key for each in to}:
+            return None
+        author = _address(route.heard.head["from"])
+        contact = self.unit.contact_at(author.address) if author is not None else None
+        return contact.id if contact is not None else None
 
     def _copied(self, route: Route, answered: Address | None) -> list[Address]:
         """Return the participants of a thread who are no strangers.

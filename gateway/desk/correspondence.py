@@ -196,8 +196,9 @@ class CorrespondenceDesk(Actor):
             asked = MoveAsked(ticket, pipeline, status, act.cause, person=True)
             enforce(refusal(asked, act.state))
         people = {ticket.requester_id, *act.unit.associated.get(ticket.number, ())}
-        reached = (act.unit.contact_at(each) for each in made.recipients)
-        associated = any(contact is not None and contact.id in people for contact in reached)
+        contacts = (act.unit.contact_at(each) for each in made.recipients)
+        reached = {made.answers, *(each.id for each in contacts if each is not None)}
+        associated = bool(people & reached - {None})
         act.do(EmailSent(made, act.cause, ticket, pipeline, associated, self._author(act), status))
 
     def _schedule(
@@ -281,8 +282,8 @@ async def _thread_for(
 ) -> tuple[Thread, bool]:
     """Return the thread to reply on, and whether it is new.
 
-    By default, it is the thread of the newest mail in the circle (behaviour.md 5). A ticket without a
-    thread gets a new one, as its origin thread (C18).
+    By default, it is the thread of the newest mail in the circle (behaviour.md 5). A ticket without
+    a thread gets a new one, as its origin thread (C18).
     """
     writer = composer.writer
     if mail.thread is not None:

@@ -13,7 +13,6 @@ from typing import Literal, TypedDict
 
 from core.events import (
     FieldsSet,
-    JoinRecord,
     MergeAsked,
     MoveAsked,
     NoteWritten,
@@ -26,6 +25,7 @@ from core.events import (
 )
 from core.mail import reply_tokens
 from core.mail.threading import Entry, TicketRef, heads
+from core.model.merging import JoinRecord
 from core.model.message import address_key
 from core.model.ticket import Contact, ParticipantRole, Priority, Source, Thread, Ticket
 from core.pipeline import Pipeline, Status

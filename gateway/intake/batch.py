@@ -17,7 +17,7 @@ from typing import Any
 from core.decide import decide
 from core.decisions.tickets import Finish
 from core.events import Delivered, MailArrived, Original, Sender, Verdict
-from core.mail.threading import JoinPolicy, Tokens, ids_of
+from core.mail.threading import JoinPolicy, MailTokens, ids_of
 from core.model.message import Address, Envelope, Message
 from core.model.ticket import Channel, User
 from gateway.apply.applier import Applier
@@ -190,7 +190,7 @@ class Batch:
             proven=verdict == "pass",
             user=user is not None and (verdict == "pass" or user.id == lookup.relay),
         )
-        tokens = Tokens(lookup.reply, lookup.own, lookup.tag)
+        tokens = MailTokens(lookup.reply, lookup.own, lookup.tag)
         found = conversation.find(unit, message, tokens, standing, self.rules.join)
         behind = self._person_behind(message, found)
         if behind is not None:

@@ -15,6 +15,7 @@ from tests.replay.merged import ANNS, BOB, BOBS, WORDS, marked, merged, private,
 from tests.replay.office import Office, answer
 from tests.replay.test_merged import WAYS, threads_of
 from tests.replay.workflows import template
+from tests.replay.world import TRUSTED
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 AGENT = "agent@desk.example"
@@ -169,6 +170,8 @@ async def joined(office: Office) -> None:
         "One matter.",
         Message_ID="<ann2@example.org>",
         In_Reply_To="<ann1@example.org>",
+        Cc=BOB,
+        Authentication_Results=f"{TRUSTED}; dmarc=pass",
         **both,
     )
     assert line["ticket"] == 1
@@ -192,7 +195,7 @@ async def test_p10_undoing_a_join_takes_back_the_mail_that_came_since(office: Of
     }
     line = await office.mail(BOB, "Re: Screen", "Bob 4.", In_Reply_To="<bob3@example.net>")
     assert (line["ticket"], line["thread"]) == (2, 2)
-    for number, to, cc in ((1, ANNS, []), (2, BOBS, [ANNS])):
+    for number, to, cc in ((1, ANNS, [BOBS]), (2, BOBS, [ANNS])):
         office.sink.taken.clear()
         await office.reply(number, "Thank you.")
         await office.run()

@@ -85,7 +85,7 @@ async def tickets_of(office: Office, scene: Scene) -> dict[str, tuple[str, str]]
 @SESSION
 @given(posts=histories(forged=False))
 @settings(
-    max_examples=60,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
@@ -134,7 +134,7 @@ def _told(scene: Scene, rows: dict[str, tuple[str, str]]) -> list[tuple[int, str
 @SESSION
 @given(posts=histories(forged=True))
 @settings(
-    max_examples=60,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from core.events import Original
 from core.mail.circle import Circle, Writer
-from core.mail.threading import JoinPolicy, Ref, TicketRef, Tie, Tokens, ids_of, tie
+from core.mail.threading import JoinPolicy, MailTokens, Ref, TicketRef, Tie, ids_of, tie
 from core.model.message import MACHINE_KINDS, Message
 from core.model.ticket import Contact, ParticipantRole, Thread, Ticket
 from gateway.store.tickets.tickets import subject_key
@@ -52,7 +52,7 @@ class Standing:
 def find(
     unit: UnitOfWork,
     message: Message,
-    tokens: Tokens,
+    tokens: MailTokens,
     standing: Standing,
     policy: JoinPolicy = "vouched",
 ) -> Conversation:
@@ -108,9 +108,6 @@ def _writer(
         proven=standing.proven,
         user=standing.user,
         machine=message.kind in MACHINE_KINDS,
-        elsewhere=any(
-            each.key and not unit.is_ours(each.key) for each in (*message.to, *message.cc)
-        ),
     )
 
 
@@ -124,7 +121,7 @@ def copy_on(thread: Thread | None, ticket: Ticket | None) -> Original:
     )
 
 
-def _own_copy(unit: UnitOfWork, message: Message, tokens: Tokens) -> Original | None:
+def _own_copy(unit: UnitOfWork, message: Message, tokens: MailTokens) -> Original | None:
     """Return the original if this is a copy of our own mail; its Message-ID gives the thread."""
     number = tokens.own.get(message.message_id or "")
     if number is None:
@@ -134,7 +131,7 @@ def _own_copy(unit: UnitOfWork, message: Message, tokens: Tokens) -> Original | 
 
 
 def _tie(
-    unit: UnitOfWork, message: Message, tokens: Tokens, writer: Writer, policy: JoinPolicy
+    unit: UnitOfWork, message: Message, tokens: MailTokens, writer: Writer, policy: JoinPolicy
 ) -> Tie:
     """Return the thread or ticket of a mail, by references, signed address and subject tag."""
     refs = unit.known_refs(ids_of(message))
@@ -147,7 +144,7 @@ def _tie(
     circles = _circles(unit, refs, own.values(), (reply, tag))
     if tag is not None and not _takes_part(unit, message, writer, tag, circles):
         tag = None
-    return tie(message, Tokens(reply, own, tag), refs, circles, writer, policy)
+    return tie(message, MailTokens(reply, own, tag), refs, circles, writer, policy)
 
 
 def _circles(

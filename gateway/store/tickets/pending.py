@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.events import JoinRecord
+from core.model.merging import JoinRecord
 from core.model.ticket import Contact, Thread
 from gateway.store.tickets.threads import MessageRow, RefRow
 from gateway.store.tickets.tickets import TicketEvent

@@ -13,8 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.events import JoinRecord
 from core.mail.threading import Entry
+from core.model.merging import JoinRecord
 from core.model.message import MACHINE_KINDS
 from core.model.ticket import ParticipantRole, Thread
 from gateway.store.schema import tables

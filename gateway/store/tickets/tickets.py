@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.events import JoinRecord, MergeRecord
+from core.model.merging import JoinRecord, MergeRecord
 from core.model.ticket import Ticket
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among

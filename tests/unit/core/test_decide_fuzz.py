@@ -195,9 +195,12 @@ def arrivals(draw: st.DrawFn) -> MailArrived:
             thread.id if thread else None,
             number,
             ids,
-            how == "late_parent",
-            draw(st.booleans()),
-            draw(st.booleans()),
+            strangers=frozenset(draw(st.sets(st.integers(1, 3), max_size=2))),
+            first=draw(st.booleans()),
+            late=how == "late_parent",
+            answers_forward=draw(st.booleans()),
+            names=draw(st.booleans()),
+            renames=draw(st.booleans()),
         )
     contact = draw(
         st.none()

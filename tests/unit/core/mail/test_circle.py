@@ -81,14 +81,6 @@ OTHERS = Circle(frozenset({BOB, CARL}), ticket=2, requester=BOB)
         pytest.param(TO_BOB, [place(7, PAIR, claim(BOB)), place(3, PAIR)], 7, id="named author"),
         pytest.param(TO_BOB, [place(3, THREE), place(7, PAIR)], 7, id="the whole circle is named"),
         pytest.param(TO_BOB, [place(3, THREE), place(7, THREE)], None, id="cannot be told"),
-        pytest.param(Writer(ANN, elsewhere=True), [place(3, PAIR)], None, id="writes to others"),
-        pytest.param(Writer(ANN), [place(3, PAIR)], 3, id="writes to us alone"),
-        pytest.param(
-            TO_BOB,
-            [place(3, PAIR, claim(ANN), held=False), place(7, PAIR)],
-            3,
-            id="the own claim before a foreign mail under the id",
-        ),
         pytest.param(Writer(EVE), [place(3, PAIR, held=False)], None, id="heard is not held"),
     ],
 )

@@ -16,10 +16,10 @@ from core.mail.threading import (
     MOST_THREADS,
     Entry,
     JoinPolicy,
+    MailTokens,
     Ref,
     TicketRef,
     Tie,
-    Tokens,
     heads,
     tie,
 )
@@ -42,14 +42,14 @@ def tied(
     circles: dict[int, Circle] | None = None,
     writer: Writer | None = None,
     policy: JoinPolicy = "vouched",
-    tokens: Tokens | None = None,
+    tokens: MailTokens | None = None,
 ) -> Tie:
     """Return the tie of a mail by Ann that names Bob, on threads that both are on."""
-    tokens = tokens or Tokens()
+    tokens = tokens or MailTokens()
     named = {ref.thread for rows in refs.values() for ref in rows} | {*tokens.own.values()}
     named |= {each.thread for each in (tokens.reply, tokens.tag) if each and each.thread}
     known = dict.fromkeys(named, EVERYBODY) | (circles or {})
-    writer = writer or Writer(ANN, frozenset({BOB}), elsewhere=True)
+    writer = writer or Writer(ANN, frozenset({BOB}))
     return tie(message, tokens, refs, known, writer, policy)
 
 
@@ -72,7 +72,7 @@ def test_the_order_of_ties() -> None:
     }
     seen = []
     for dropped in ("reply", "own", "irt@x", "new@x", "old@x", "me@x", "tag"):
-        found = tied(message, refs, tokens=Tokens(**tokens))
+        found = tied(message, refs, tokens=MailTokens(**tokens))
         seen.append((found.matched_by, found.thread))
         tokens.pop(dropped, None)
         refs.pop(dropped, None)
@@ -201,7 +201,7 @@ KEYS = (b"k" * 32, b"o" * 32)
 
 @given(st.integers(1, 10**14), st.integers(1, 10**14) | st.none(), st.sampled_from(KEYS))
 def test_tokens_verify_in_any_case(number: int, thread: int | None, key: bytes) -> None:
-    """Tokens of each kind verify with an old key and in upper case, as their own kind only."""
+    """MailTokens of each kind verify with an old key and in upper case, as their own kind only."""
     address = reply_tokens.reply_address(key, "support@example.org", number, thread)
     bare, plus = reply_tokens.bare(address)
     assert bare == "support@example.org"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.events import JoinRecord
+from core.model.merging import JoinRecord
 from core.rules.undoing import JoinedMail, with_mail_since
 
 ANN, BOB, CARL, DORA = 1, 2, 3, 4

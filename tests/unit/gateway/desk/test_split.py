@@ -48,7 +48,7 @@ async def test_p11_chosen_mails_become_a_ticket_of_their_own(office):
     )
     assert {each["address"]: each["role"] for each in new["participants"]} == {
         "bob@customer.example": "requester",
-        "carl@customer.example": "participant",
+        "carl@customer.example": "stranger",
     }
     assert (old["status"], old["close_date"], old["subject"]) == ("Closed", "2026-11-22", "Printer")
     assert new["links"] == [{"number": number, "kind": "related"}]
