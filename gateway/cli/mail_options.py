@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.act_result import run_act
+from gateway.cli.act_result import print_redirected, run_act
 from gateway.cli.output import emit, paragraph
 from gateway.cli.show_ticket import sentence
 
@@ -90,6 +90,7 @@ def send(
     if as_json:
         emit(document)
         return
+    print_redirected(document)
     if outcome.message is None:
         print("scheduled: outbox list shows it, outbox cancel stops it")
     else:

@@ -12,7 +12,7 @@ import typer
 
 from core.model.ticket import Priority, Source
 from gateway.cli import ticket_mail
-from gateway.cli.act_result import run_act
+from gateway.cli.act_result import print_redirected, run_act
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, As, AsJson, TicketNumber, day, one_of
@@ -486,6 +486,7 @@ def _act(
     elif only_number:
         print(document["ticket"]["number"])
     else:
+        print_redirected(document)
         for each in outcome.events:
             print(sentence(each.ticket, each.type, each.before, each.after, each.detail))
         if not outcome.events:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from core.model.workflow import RunOutcome
-from gateway.cli.act_result import acted
+from gateway.cli.act_result import acted, print_redirected
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, As, AsJson, day, one_of
 from gateway.cli.output import emit, emit_done, paragraph, table
@@ -83,6 +83,7 @@ def _act(
     if as_json:
         emit(done)
     else:
+        print_redirected(done)
         print(word)
 
 

@@ -23,6 +23,7 @@ from gateway.clock import Clock
 from gateway.compose.mime import File
 from gateway.compose.route import MailIdentity, MailWriter
 from gateway.compose.user_mail import MailRequest, UserMail
+from gateway.desk import views
 from gateway.desk.tickets import ActResult
 from gateway.desk.transaction import BUILT_IN, Actor, Transaction, enforce, status_of
 from gateway.errors import Invalid, NotFound, Refused
@@ -247,7 +248,8 @@ class CorrespondenceDesk(Actor):
     async def _original(self, number: int, message: int | None) -> bytes | None:
         """Return the raw mail to forward; call this outside transactions, since it may be large."""
         async with self.database.read() as connection:
-            mail_id = await drafts.mail_of(connection, number, message)
+            ticket = await views.resolve(connection, number)
+            mail_id = await drafts.mail_of(connection, ticket.number, message)
         if mail_id is None or self.raw_of is None:
             return None
         raw = (await self.raw_of(mail_id)).decode("latin-1")  # keeps every byte
@@ -356,4 +358,4 @@ def _refuse_empty(mail: MailDraft) -> None:
 def _result(act: Transaction, numbers: tuple[int, ...]) -> ActResult:
     """Return the result of an act on these tickets, with the mail that the act sent."""
     written = [row for row in act.messages if row.direction == "outbound"]
-    return ActResult(numbers, act.events, written[-1] if written else None)
+    return ActResult(numbers, act.events, written[-1] if written else None, act.redirected)

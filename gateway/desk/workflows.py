@@ -201,14 +201,14 @@ class WorkflowDesk(Actor):
         async with self.acting(Right.ENROL_TICKETS) as act:
             workflow, ticket = _workflow(act, pipeline, status), await act.ticket(number)
             act.do(EnrolAsked(ticket, workflow, act.cause))
-        return ActResult((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events, redirected=act.redirected)
 
     async def unenroll(self, pipeline: str, status: str, number: int) -> ActResult:
         """Take a ticket out of a workflow."""
         async with self.acting(Right.ENROL_TICKETS) as act:
             workflow, ticket = _workflow(act, pipeline, status), await act.ticket(number)
             act.do(UnenrolAsked(ticket, workflow, act.cause))
-        return ActResult((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events, redirected=act.redirected)
 
     async def comment(self, pipeline: str, status: str, action: str, text: str) -> int:
         """Store a comment on an action for other users, without mail (3.6); return its id."""
