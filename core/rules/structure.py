@@ -21,27 +21,34 @@ TRIGGERS: Final = ("on_email_sent", "on_customer_reply")
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The tickets, triggers, channels and actions that use a status or a pipeline.
+    """The tickets, triggers, channels, actions and other things that use a status or a pipeline.
 
     ``tickets`` also counts merged tickets and those in the trash; ``triggers`` and ``actions`` move
-    tickets to the status, and ``channels`` open tickets in it.
+    tickets to the status or ask for it, ``channels`` open tickets in it, ``others`` are like
+    "filter of Support / New".
     """
 
     tickets: int
     triggers: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Tell whether anything uses the status or pipeline."""
-        return bool(self.tickets or self.triggers or self.channels or self.actions)
+        return self != References(0)
 
     def __str__(self) -> str:
         """Return a list like ``2 tickets, the trigger on_email_sent, the channel a@b.example``."""
         plural = "" if self.tickets == 1 else "s"
         tickets = [f"{self.tickets} ticket{plural}"] if self.tickets else []
-        rest = (("trigger", self.triggers), ("channel", self.channels), ("action", self.actions))
-        named = (f"the {what} {each}" for what, names in rest for each in names)
+        rest = (
+            ("trigger ", self.triggers),
+            ("channel ", self.channels),
+            ("action ", self.actions),
+            ("", self.others),
+        )
+        named = (f"the {what}{each}" for what, names in rest for each in names)
         return ", ".join([*tickets, *named])
 
 
@@ -132,6 +139,15 @@ def refuse_replacement(status: Status, target: Status) -> Refusal | None:
     return invalid("choose another status for the tickets") if status.id == target.id else None
 
 
+def refuse_unclear_names(name: str, places: Sequence[str]) -> Refusal | None:
+    """Refuse a new name while conditions may mean this status or another pipeline's (P04)."""
+    if not places:
+        return None
+    several = f"several pipelines have a status {name!r}, and it is not clear which is meant in"
+    ask = "add a condition on the field pipeline there first"
+    return Refusal(f"{several} {', '.join(places)}: {ask}", "P04")
+
+
 def refuse_arrangement(
     pipeline: Pipeline, wanted: Sequence[tuple[int | None, str, StatusState]]
 ) -> Refusal | None:
@@ -192,10 +208,19 @@ def refuse_user_addresses(
     return None
 
 
+def refuse_template_name(
+    name: str, new: str, others: Iterable[str], *, builtin: bool
+) -> Refusal | None:
+    """Refuse to rename a built-in template, and a name that another template has."""
+    if builtin:
+        return Refusal(f"the template {name!r} is built in: it can be edited, not renamed")
+    return _name_taken("template", new, others)
+
+
 def refuse_template_deletion(name: str, *, builtin: bool, senders: Sequence[str]) -> Refusal | None:
     """Refuse to delete a template that actions send, or that is built in."""
     if senders:
-        return Refusal(f"the template {name!r} is sent by {senders[0]}")
+        return Refusal(f"the template {name!r} is sent by {', '.join(senders)}")
     if builtin:
         return Refusal(f"the template {name!r} is built in: it can be edited, not deleted")
     return None

@@ -188,6 +188,18 @@ def _status_or_off(given: str) -> str | None:
     return None if given == "off" else given
 
 
+@app.command("rename")
+def rename_pipeline(
+    context: typer.Context,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The present name of the pipeline.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name of the pipeline.")],
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rename a pipeline. Tickets, channels and workflows follow."""
+    _change(context, lambda desk: desk.rename_pipeline(old, new), as_user, as_json=as_json)
+
+
 @statuses.command("add")
 def add_status(
     context: typer.Context,
@@ -212,7 +224,7 @@ def rename(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rename a status. Tickets, triggers and channels keep the status."""
+    """Rename a status. Tickets, triggers, channels, workflows and scheduled replies follow."""
     _change(context, lambda desk: desk.rename_status(pipeline, old, new), as_user, as_json=as_json)
 
 

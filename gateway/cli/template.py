@@ -184,6 +184,22 @@ async def _rendered(
 
 
 @app.command()
+def rename(
+    context: typer.Context,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The present name of the template.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name of the template.")],
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rename a template that is not built in. The workflows that send it follow."""
+    renamed = run(context, lambda opened: opened.templates(as_user).rename_template(old, new))
+    if as_json:
+        emit_done({"template": _described(renamed)})
+    else:
+        print("renamed")
+
+
+@app.command()
 def delete(context: typer.Context, name: Name, as_user: As = None, as_json: AsJson = False) -> None:
     """Delete a template, unless it is built in or a workflow uses it."""
     run(context, lambda opened: opened.templates(as_user).delete_template(name))
