@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from core.mail.our_addresses import MOST_PLUS_PARTS, our_address
+from core.mail.reply_tokens import bare
 from core.pipeline import Pipeline, Status, StatusState, problem
 from core.rules.refusal import Refusal, conflict, invalid
 
@@ -168,14 +170,28 @@ def refuse_arrangement(
 def refuse_channel(
     address: str, channels: Collection[str], users: Collection[str]
 ) -> Refusal | None:
-    """Refuse an address for a channel if it is invalid or in use; arguments are address keys.
+    """Refuse an address for a channel if it is invalid or in use; arguments are address keys."""
+    local = address.rpartition("@")[0]
+    fits = our_address(channels, address)
+    if fits is not None and fits.rpartition("@")[0] == local:
+        return conflict(f"there is a channel {fits} already")
+    owner = next((each for each in sorted(users) if our_address({address}, each) is not None), None)
+    if owner is not None:
+        return conflict(f"{owner} is the address of a user, and its mail would come here")
+    return _malformed(address) or _no_single_address(local)
 
-    It is in use if a channel or a user has it.
-    """
-    if address in channels:
-        return conflict(f"there is a channel {address} already")
-    taken = conflict(f"{address} is the address of a user") if address in users else None
-    return taken or _malformed(address)
+
+def _no_single_address(local: str) -> Refusal | None:
+    """Refuse local parts that stand for many addresses, or that end in a token of ours."""
+    if "*" in local:
+        why = "a channel is one address, since our mail comes from it: add each address"
+    elif local.count("+") > MOST_PLUS_PARTS:
+        why = f"a channel has at most {MOST_PLUS_PARTS} plus parts"
+    elif bare(f"{local}@x")[1] != local.partition("+")[2]:
+        why = "that is a reply address of a ticket"
+    else:
+        return None
+    return invalid(why, "address")
 
 
 def refuse_sender_rules(rules: Iterable[str]) -> Refusal | None:
@@ -203,7 +219,7 @@ def refuse_user_addresses(
     for each in addresses:
         if each in others:
             return conflict(f"{each} belongs to another user")
-        if each in channels:
+        if our_address(channels, each) is not None:
             return conflict(f"{each} is a channel")
     return None
 

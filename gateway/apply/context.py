@@ -14,6 +14,7 @@ from typing import Any
 
 from core.decisions.tickets import NEW, Finish
 from core.events import Cause
+from core.mail.our_addresses import our_address
 from core.model.message import Address, Message
 from core.model.ticket import Contact, Thread, Ticket, User
 from gateway.store.tickets.tickets import TicketEvent
@@ -96,10 +97,8 @@ class ApplyContext:
 
     def is_ours(self, key: str) -> bool:
         """Tell whether an address key is a user's or a channel's, with or without a plus part."""
-        local, at, domain = key.rpartition("@")
-        bare = local.partition("+")[0] + at + domain
         desk = self.unit.desk
-        return key in desk.channels or bare in desk.channels or key in desk.users
+        return key in desk.users or our_address(desk.channels, key) is not None
 
     # ---- changing
 
