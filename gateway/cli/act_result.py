@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from gateway.cli.opening import run
+from gateway.cli.output import say
 from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def print_redirected(document: dict[str, Any]) -> None:
     """Print which tickets were acted on where the given number is that of a merged ticket."""
     for each in document.get("redirected", ()):
         old, new = each["number"], each["ticket"]
-        print(f"ticket {old} was merged into ticket {new}: this concerns ticket {new}")
+        say(f"ticket {old} was merged into ticket {new}: this concerns ticket {new}")
 
 
 def run_act(

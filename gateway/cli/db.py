@@ -18,7 +18,7 @@ import typer
 from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file, run
 from gateway.cli.option_values import AsJson
-from gateway.cli.output import count, emit, progress, table
+from gateway.cli.output import count, emit, progress, say, table
 from gateway.daemon.assemble import Installation
 from gateway.store.sql import nodes
 
@@ -40,9 +40,9 @@ def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         emit({"before": before, "after": after})
     elif before == after:
-        print(f"schema is already at {after}")
+        say(f"schema is already at {after}")
     else:
-        print(f"schema upgraded from {before or 'nothing'} to {after}")
+        say(f"schema upgraded from {before or 'nothing'} to {after}")
 
 
 async def _upgrade(url: str) -> tuple[str | None, str]:
@@ -87,12 +87,12 @@ async def _check(url: str, blobs: Blobs) -> CheckReport:
 
 def _show_report(report: CheckReport) -> None:
     checked = f"{count(report.mails, 'mail')} and {count(report.blobs, 'blob')}"
-    print(f"checked {checked}: {'no damage' if report.sound else 'damage found'}")
+    say(f"checked {checked}: {'no damage' if report.sound else 'damage found'}")
     if report.findings:
         rows = [(each.check, each.count, each.detail) for each in report.findings]
         table(("Check", "Count", "What"), rows)
     if report.spare:
-        print(f"{count(len(report.spare), 'spare blob')} without a mail; that is no damage")
+        say(f"{count(len(report.spare), 'spare blob')} without a mail; that is no damage")
 
 
 @app.command()
@@ -114,9 +114,9 @@ def backup(
         emit(written | {"missing_blobs": list(done.missing)})
     else:
         rows = count(sum(done.rows.values()), "row")
-        print(f"{file}: {rows} and {count(done.blobs, 'blob')}, verified")
+        say(f"{file}: {rows} and {count(done.blobs, 'blob')}, verified")
         for key in done.missing:
-            print(f"missing in the blob store: {key}")
+            say(f"missing in the blob store: {key}")
     if done.missing:
         raise typer.Exit(os.EX_DATAERR)
 

@@ -19,7 +19,7 @@ import typer
 
 from config.load import load
 from config.problems import ConfigError
-from gateway.cli.output import visible
+from gateway.cli.output import say, visible
 from gateway.daemon.assemble import Installation, open_installation
 from gateway.errors import TicketgateError, exit_code
 
@@ -73,10 +73,10 @@ def explained() -> Iterator[None]:
     try:
         yield
     except TicketgateError as error:
-        print(visible(f"ticketgate: {error.message}"), file=sys.stderr)
+        say(visible(f"ticketgate: {error.message}"), error=True)
         raise typer.Exit(exit_code(error)) from None
     except ConfigError as error:
         from gateway.cli.config import problems_text
 
-        print(problems_text(error), file=sys.stderr)
+        say(problems_text(error), error=True)
         raise typer.Exit(os.EX_CONFIG) from None

@@ -14,7 +14,7 @@ from core.model.ticket import User
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import ON_OFF, As, AsJson, one_of, switch
-from gateway.cli.output import emit, emit_done, table, visible
+from gateway.cli.output import emit, emit_done, say, table, visible
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
@@ -166,7 +166,7 @@ def set_(
         return
     _table([shown])
     for each in left:
-        print(visible(f"still named by {each}"))
+        say(visible(f"still named by {each}"))
 
 
 async def _notify(opened: Installation, address: str) -> dict[str, Any]:
