@@ -58,7 +58,7 @@ def parse_json(text: str) -> Any:
 
 
 def _refuse_bomb(found: Any) -> None:
-    """Raise :class:`BadDocument` for a value that is nested too deep or holds too large a number."""
+    """Raise :class:`BadDocument` for a value nested too deep or with too large a number."""
     level = [found]
     for _ in range(DEEPEST):
         if any(isinstance(each, int) and abs(each) > LARGEST for each in level):

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from typing import Any, Final
+from typing import Any
 
 import typer
 from pydantic import SecretStr
@@ -19,11 +18,10 @@ from config.settings import Section, Settings
 from gateway.cli.group import App
 from gateway.cli.opening import named_file
 from gateway.cli.option_values import AsJson
-from gateway.cli.output import count, emit, say, visible
+from gateway.cli.output import count, emit, facts, say, visible
+from gateway.cli.places import HIDDEN, places, without_password
 
 app = App("Check and show the configuration.")
-_HIDDEN: Final = "**********"
-_PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*(?=@)")
 
 
 @app.command()
@@ -39,9 +37,10 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
             say(problems_text(error), error=True)
         raise typer.Exit(os.EX_CONFIG) from None
     if as_json:
-        emit({"ok": True, "problems": []})
+        emit({"ok": True, "problems": [], "paths": places(loaded)})
     else:
         say(f"{loaded.file or 'built-in defaults'}: good")
+        facts((name.capitalize(), place) for name, place in places(loaded).items())
 
 
 @app.command()
@@ -83,13 +82,13 @@ def plain(section: Section) -> dict[str, Any]:
 def _hide(value: Any) -> Any:
     match value:
         case SecretStr():
-            return _HIDDEN if value.get_secret_value() else ""
+            return HIDDEN if value.get_secret_value() else ""
         case Section():
             return plain(value)
         case tuple():
             return [_hide(item) for item in value]
         case str():
-            return _PASSWORD_IN_URL.sub(rf"\1:{_HIDDEN}", value)
+            return without_password(value)
         case _:
             return value
 

@@ -19,11 +19,12 @@ from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file, run
 from gateway.cli.option_values import AsJson
 from gateway.cli.output import count, emit, progress, say, table
+from gateway.cli.places import refuse_absent
 from gateway.daemon.assemble import Installation
 from gateway.store.sql import nodes
 
 if TYPE_CHECKING:
-    from config.settings import Settings
+    from config.load import Loaded
     from gateway.store.queues.blobs import Blobs
     from gateway.store.upkeep.backup import Backup
     from gateway.store.upkeep.check import CheckReport
@@ -36,7 +37,7 @@ app = App("Upgrade, check, back up and copy the database.")
 def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
     """Upgrade the database to the schema that this version needs."""
     with explained():
-        before, after = asyncio.run(_upgrade(_settings(context).database.url))
+        before, after = asyncio.run(_upgrade(_loaded(context).settings.database.url))
     if as_json:
         emit({"before": before, "after": after})
     elif before == after:
@@ -62,7 +63,9 @@ async def _upgrade(url: str) -> tuple[str | None, str]:
 def check(context: typer.Context, as_json: AsJson = False) -> None:
     """Check all references, numbers, raw mails and blobs. Damage makes the exit code 65."""
     with explained():
-        report = asyncio.run(_check(_settings(context).database.url, _blobs(context)))
+        loaded = _loaded(context)
+        refuse_absent(loaded)
+        report = asyncio.run(_check(loaded.settings.database.url, _blobs(context)))
     if as_json:
         counts = {"ok": report.sound, "mails": report.mails, "blobs": report.blobs}
         findings = [asdict(finding) for finding in report.findings]
@@ -162,10 +165,10 @@ def copy(
 def _blobs(context: typer.Context) -> Blobs:
     from gateway.store.queues.blobs import open_blobs
 
-    return open_blobs(_settings(context).blobs.url)
+    return open_blobs(_loaded(context).settings.blobs.url)
 
 
-def _settings(context: typer.Context) -> Settings:
+def _loaded(context: typer.Context) -> Loaded:
     from config.load import load
 
-    return load(named_file(context), os.environ).settings
+    return load(named_file(context), os.environ)

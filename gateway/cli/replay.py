@@ -277,7 +277,7 @@ def command(
     async def act(opened: Installation) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
         return await replay(opened, paths, options)
 
-    tally, where = run(context, act)
+    tally, where = run(context, act, create=True)
     documents = lines(tally, where)
     _show(documents, summary(documents, time.monotonic() - began), as_json=as_json)
     for each in tally.unreadable:

@@ -63,12 +63,23 @@ def test_no_file_at_all_gives_the_defaults():
 
 
 def test_the_example_shows_every_key_with_its_default():
-    """The example sets every key, to its default."""
+    """The example sets every key, to its default; an empty url means data.directory."""
     given = tomllib.loads(EXAMPLE.read_text())
     defaults = {
         name: value for name, value in plain(Settings()).items() if name not in {"imap", "oauth"}
     }
-    assert given == defaults
+    assert (given["database"], given["blobs"]) == ({"url": ""}, {"url": ""})
+    assert given | {"database": defaults["database"], "blobs": defaults["blobs"]} == defaults
+    assert load(EXAMPLE, {}).settings == Settings()
+
+
+def test_the_data_directory_of_the_example_moves_everything(tmp_path):
+    """Whoever changes only [data] directory in the example moves database and blobs with it."""
+    path = tmp_path / "ticketgate.toml"
+    path.write_text(EXAMPLE.read_text().replace('directory = "var"', 'directory = "/srv/desk/"'))
+    settings = load(path, {}).settings
+    assert settings.database.url == "sqlite:////srv/desk/ticketgate.db"
+    assert settings.blobs.url == "file:///srv/desk/blobs"
 
 
 def test_the_commented_example_tables_are_valid(tmp_path):

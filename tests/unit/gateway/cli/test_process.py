@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from gateway.store.engine import upgrade
+
 SCRIPT = Path(sys.executable).with_name("ticketgate")
 
 
 @pytest.fixture
 def script(tmp_path):
-    """Run the installed script in an empty folder without any settings."""
+    """Run the installed script without any settings in a folder that has a database."""
+    upgrade(f"sqlite:///{tmp_path}/var/ticketgate.db")
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("TICKETGATE_")
     }
@@ -36,11 +39,12 @@ def script(tmp_path):
     return call
 
 
-def test_a_fresh_folder_gets_its_database(script, tmp_path):
-    """interfaces.md 2.1: an absent embedded database is created; stdout has only JSON."""
+def test_a_fresh_folder_gets_its_database_when_asked(script, tmp_path):
+    """interfaces.md 2.1: db upgrade creates an absent database; stdout has only JSON."""
+    (tmp_path / "var/ticketgate.db").unlink()
+    assert script("db", "upgrade").returncode == 0
     listed = script("ticket", "list", "--json")
     assert (listed.returncode, json.loads(listed.stdout), listed.stderr) == (0, {"tickets": []}, "")
-    assert (tmp_path / "var/ticketgate.db").exists()
     assert script("ticket", "create", "--subject", "One").stdout == "1\n"
 
 
