@@ -18,9 +18,15 @@ SCRIPT = Path(sys.executable).with_name("ticketgate")
 
 
 @pytest.fixture
-def script(tmp_path):
-    """Run the installed script without any settings in a folder that has a database."""
+def folder(tmp_path):
+    """Return a folder with a database where the defaults look for one."""
     upgrade(f"sqlite:///{tmp_path}/var/ticketgate.db")
+    return tmp_path
+
+
+@pytest.fixture
+def script(folder):
+    """Run the installed script without any settings in that folder."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("TICKETGATE_")
     }
@@ -28,7 +34,7 @@ def script(tmp_path):
     def call(*arguments, **more):
         return subprocess.run(
             [SCRIPT, *arguments],
-            cwd=tmp_path,
+            cwd=folder,
             env=environment | more,
             capture_output=True,
             text=True,
@@ -64,11 +70,11 @@ def test_the_environment_freezes_the_clock_of_a_command(script):
     assert script("ticket", "list", TICKETGATE_NOW="teatime").returncode == 64
 
 
-def test_a_closed_pipe_is_no_error(script, tmp_path):
+def test_a_closed_pipe_is_no_error(folder):
     """`ticketgate ... | head`: a closed pipe ends the command without a traceback."""
     with subprocess.Popen(
         [SCRIPT, "ticket", "list"],
-        cwd=tmp_path,
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -131,17 +137,17 @@ def redirected(folder, command, mail=None):
 
 
 @pytest.mark.parametrize("command", ["ticket list", "ticket list --json", "--help", "--version"])
-def test_output_that_cannot_be_written_is_74(tmp_path, command):
+def test_output_that_cannot_be_written_is_74(folder, command):
     """interfaces.md 2: a full disk behind stdout is one sentence and 74, not a traceback."""
-    done = redirected(tmp_path, f"{command} >/dev/full")
+    done = redirected(folder, f"{command} >/dev/full")
     sentence = "ticketgate: cannot write the output: No space left on device\n"
     assert (done.returncode, done.stderr) == (74, sentence)
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&-", ">&- 2>&- <&-"])
-def test_closed_streams_are_like_the_null_device(tmp_path, closed):
+def test_closed_streams_are_like_the_null_device(folder, closed):
     """A stream that is closed at the start takes everything and holds nothing."""
-    done = redirected(tmp_path, f"ticket list {closed}")
+    done = redirected(folder, f"ticket list {closed}")
     assert (done.returncode, done.stderr) == (0, "")
 
 
