@@ -80,9 +80,14 @@ def bare(address: str) -> tuple[str, str]:
     """
     local, at, domain = address.rpartition("@")
     name, _, plus = local.rpartition("+")
-    if not name or not _SIGNED.fullmatch(plus):
+    if not name or not ends_in_token(local):
         name, _, plus = local.partition("+")
     return name + at + domain, plus
+
+
+def ends_in_token(local: str) -> bool:
+    """Tell whether a local part looks like one of a reply, relay or return address."""
+    return _SIGNED.fullmatch(local.rpartition("+")[2]) is not None
 
 
 def unmarked(text: str) -> str:

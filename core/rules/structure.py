@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from core.mail.our_addresses import MOST_PLUS_PARTS, our_address
-from core.mail.reply_tokens import bare
+from core.mail.reply_tokens import ends_in_token
 from core.pipeline import Pipeline, Status, StatusState, problem
 from core.rules.refusal import Refusal, conflict, invalid
 
@@ -187,7 +187,7 @@ def _no_single_address(local: str) -> Refusal | None:
         why = "a channel is one address, since our mail comes from it: add each address"
     elif local.count("+") > MOST_PLUS_PARTS:
         why = f"a channel has at most {MOST_PLUS_PARTS} plus parts"
-    elif bare(f"{local}@x")[1] != local.partition("+")[2]:
+    elif ends_in_token(local):
         why = "that is a reply address of a ticket"
     else:
         return None

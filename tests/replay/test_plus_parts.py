@@ -96,7 +96,8 @@ async def test_addresses_that_cannot_be_a_channel_are_refused(shop, address, why
 
 async def test_a_reply_address_is_no_channel(shop):
     """A reply address of a ticket cannot become a channel: it would take the ticket's answers."""
-    first = await shop.mail(mail("1", f"To: {SHOP}"))
     desk = ChannelDesk(shop.database, shop.clock, ZONE, BUILT_IN)
-    with pytest.raises(Rejected, match="reply address of a ticket"):
-        await desk.add_channel((await shop.ticket(first["ticket"]))["reply_address"])
+    for number, channel in enumerate((SHOP, "support@localhost")):
+        first = await shop.mail(mail(str(number), f"To: {channel}"))
+        with pytest.raises(Rejected, match="reply address of a ticket"):
+            await desk.add_channel((await shop.ticket(first["ticket"]))["reply_address"])
