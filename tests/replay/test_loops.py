@@ -287,7 +287,7 @@ async def test_e28_a_machines_notice_is_a_ticket_without_mail(
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one go", "one after another"])
 async def test_the_hosts_of_one_organisation_share_its_cap(office: Office, together: bool):
-    """behaviour.md 3.3: 60 hosts below one domain get 20 answers an hour together."""
+    """behaviour.md 3.3: sixty hosts below one domain get 20 answers an hour together."""
     await office.switch_on("New")
     for number in range(60):
         await office.mail(f"Ann <ann@host{number}.shop.example.co.uk>", f"Order {number}")
