@@ -51,14 +51,17 @@ class DataSettings(Section):
 class DatabaseSettings(Section):
     """The database: ``sqlite:///path`` or ``postgresql://user@host/name``.
 
-    An absolute path has four slashes.
+    An absolute path has four slashes. An empty URL means a file in ``data.directory``.
     """
 
     url: str = "sqlite:///var/ticketgate.db"
 
 
 class BlobSettings(Section):
-    """The store of large mail: ``file://``, ``database:``, ``s3://``, ``gs://``, ``az://``."""
+    """The store of large mail: ``file://``, ``database:``, ``s3://``, ``gs://``, ``az://``.
+
+    An empty URL means a folder in ``data.directory``.
+    """
 
     url: str = "file://var/blobs"
 
@@ -242,9 +245,10 @@ class Settings(Section):
     @classmethod
     def _inside_data(cls, values: Any) -> Any:
         """Put database and blobs into ``data.directory`` unless their URLs are set."""
-        if not isinstance(values, dict) or not isinstance(values.get("data"), dict):
+        if not isinstance(values, dict):
             return values
-        directory = values["data"].get("directory")
+        data = values.get("data", {})
+        directory = data.get("directory", "var") if isinstance(data, dict) else None
         if not isinstance(directory, str) or not directory:
             return values
         directory = directory.rstrip("/") or "/"
@@ -254,6 +258,6 @@ class Settings(Section):
             ("blobs", f"file://{directory}/blobs"),
         ):
             table = filled.get(section, {})
-            if isinstance(table, dict) and "url" not in table:
+            if isinstance(table, dict) and table.get("url", "") == "":
                 filled[section] = {**table, "url": url}
         return filled

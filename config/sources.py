@@ -6,15 +6,14 @@ Of these sources, a later one wins: defaults, the file, credentials
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, get_origin
 
+from config.documents import BadDocument, parse_json, parse_toml
 from config.problems import Problem
 from config.settings import ImapSettings, OauthSettings, Section, Settings
 
@@ -109,7 +108,7 @@ def _parse_file(path: Path, gathered: Gathered) -> dict[str, Any]:
         with path.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
         if len(raw) <= MAX_FILE_BYTES:
-            return tomllib.loads(raw.decode())
+            return parse_toml(raw.decode())
         reason = f"is larger than {MAX_FILE_BYTES >> 20} MiB"
         suggestion = "name a configuration file"
     except FileNotFoundError:
@@ -121,8 +120,8 @@ def _parse_file(path: Path, gathered: Gathered) -> dict[str, Any]:
         number = error.object.count(b"\n", 0, error.start) + 1
         line = f"line {number}"
         reason, suggestion = "is not UTF-8 text", "save the file as UTF-8"
-    except tomllib.TOMLDecodeError as error:
-        reason = f"is not TOML: {error}"
+    except BadDocument as error:
+        reason = str(error)
         hints = (hint for word, hint in _TOML_HINTS.items() if word in str(error))
         suggestion = next(hints, "correct this line")
     gathered.report(str(path), line, reason, suggestion)
@@ -201,8 +200,8 @@ def _put_text(key: Key, text: str, source: str, shown: str, gathered: Gathered) 
         gathered.put(key, [], source)  # an empty value switches a listener off (interfaces.md 6)
     elif is_list or wanted in {int, bool}:
         try:
-            gathered.put(key, json.loads(text), source)
-        except ValueError:
+            gathered.put(key, parse_json(text), source)
+        except BadDocument:
             form = {int: "a whole number", bool: "true or false"}.get(
                 wanted, 'a JSON list, as in ["a", "b"]'
             )

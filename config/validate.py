@@ -60,11 +60,13 @@ def _remove(values: dict[str, Any], loc: tuple[int | str, ...], *, missing: bool
     If a table of a list lacks a required key, the whole table is removed.
     """
     match loc:
+        case (str(section), int(number), *_) if not isinstance(values[section][number], dict):
+            values[section][number] = None  # no table, or removed for another mistake
         case (str(section), int(number), str(key), *_) if not missing:
             values[section][number].pop(key, None)
         case (str(section), int(number), *_):
             values[section][number] = None
-        case (str(section), str(key), *_):
+        case (str(section), str(key), *_) if isinstance(values.get(section), dict):
             values[section].pop(key, None)
         case (section, *_):
             values.pop(str(section), None)

@@ -81,6 +81,10 @@ class UnusablePath(Misconfigured):
     """A path named by the configuration cannot be used."""
 
 
+class AbsentDatabase(Misconfigured):
+    """There is no database where the configuration says, and this command creates none."""
+
+
 class SchemaOutdated(Misconfigured):
     """The schema of the database differs from this program's: run ``ticketgate db upgrade``."""
 

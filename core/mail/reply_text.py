@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, tzinfo
 from typing import Final
 
-from core.mail.reply_tokens import bare
-from core.model.message import Address, address_key
+from core.mail.our_addresses import our_address
+from core.model.message import Address
 
 _LONGEST_SUBJECT: Final = 400
 _READ_SUBJECT: Final = 4000  # characters of a subject that are looked at
@@ -190,8 +190,7 @@ def recipients(
                 each is None
                 or not each.key
                 or each.key in seen
-                or each.key in ours
-                or address_key(bare(each.key)[0]) in ours
+                or our_address(ours, each.key) is not None
             ):
                 continue
             seen.add(each.key)

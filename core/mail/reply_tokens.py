@@ -22,6 +22,7 @@ _MAC = rf"([a-z2-7]{{{MAC_CHARACTERS}}})"
 _PLUS = re.compile(rf"(\d{{1,15}}(?:-\d{{1,15}})?)\.{_MAC}", _WRITTEN)
 _RELAY = re.compile(rf"r(\d{{1,15}}-\d{{1,10}}(?:-\d{{1,15}})?)\.{_MAC}", _WRITTEN)
 _RETURN = re.compile(rf"b(\d{{1,15}})\.{_MAC}", _WRITTEN)
+_SIGNED = re.compile(rf"[rb]?\d{{1,15}}(?:-\d{{1,15}}){{0,2}}\.{_MAC}", _WRITTEN)
 _KEYS = re.compile(rf"\+[rb]?\d{{1,15}}(?:-\d{{1,15}}){{0,2}}\.{_MAC}(?=@|=40|%40)", _WRITTEN)
 _TAG = re.compile(rf"\[#(\d{{1,15}})\.{_MAC}\]", _WRITTEN)
 _OWN_ID = re.compile(rf"tg\.([a-z0-9]{{1,40}})\.(\d{{1,15}})\.{_MAC}@", _WRITTEN)
@@ -76,10 +77,20 @@ def message_id(key: bytes, nonce: str, thread: int, domain: str) -> str:
 
 
 def bare(address: str) -> tuple[str, str]:
-    """Return (address without its plus part, the plus part)."""
+    """Return (address without its plus part, the plus part).
+
+    A token at the end is the whole plus part: what stands before may belong to the channel.
+    """
     local, at, domain = address.rpartition("@")
-    name, _, plus = local.partition("+")
+    name, _, plus = local.rpartition("+")
+    if not name or not ends_in_token(local):
+        name, _, plus = local.partition("+")
     return name + at + domain, plus
+
+
+def ends_in_token(local: str) -> bool:
+    """Tell whether a local part looks like one of a reply, relay or return address."""
+    return _SIGNED.fullmatch(local.rpartition("+")[2]) is not None
 
 
 def unmarked(text: str) -> str:

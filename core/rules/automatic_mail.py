@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from core.mail.our_addresses import our_address
 from core.model.message import address_key
 from core.model.ticket import Channel, Contact, Ticket
 from core.model.workflow import RunOutcome
@@ -120,10 +121,9 @@ def _never(occasion: Occasion, contact: Contact | None, role: str) -> str | None
 
 def _no_person(occasion: Occasion, contact: Contact) -> str | None:
     key = address_key(contact.address)
-    local, _, domain = key.rpartition("@")
-    if key in occasion.channels or f"{local.partition('+')[0]}@{domain}" in occasion.channels:
+    if our_address(occasion.channels, key) is not None:
         return f"{contact.address} is an address of ours"
-    if _MACHINES.fullmatch(local):
+    if _MACHINES.fullmatch(key.rpartition("@")[0]):
         return f"{contact.address} is not a person's address"
     if (
         occasion.channel is not None

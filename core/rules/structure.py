@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from core.mail.our_addresses import MOST_PLUS_PARTS, our_address
+from core.mail.reply_tokens import ends_in_token
 from core.pipeline import Pipeline, Status, StatusState, problem
 from core.rules.refusal import Refusal, conflict, invalid
 
@@ -21,27 +23,34 @@ TRIGGERS: Final = ("on_email_sent", "on_customer_reply")
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The tickets, triggers, channels and actions that use a status or a pipeline.
+    """The tickets, triggers, channels, actions and other things that use a status or a pipeline.
 
     ``tickets`` also counts merged tickets and those in the trash; ``triggers`` and ``actions`` move
-    tickets to the status, and ``channels`` open tickets in it.
+    tickets to the status or ask for it, ``channels`` open tickets in it, ``others`` are like
+    "filter of Support / New".
     """
 
     tickets: int
     triggers: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Tell whether anything uses the status or pipeline."""
-        return bool(self.tickets or self.triggers or self.channels or self.actions)
+        return self != References(0)
 
     def __str__(self) -> str:
         """Return a list like ``2 tickets, the trigger on_email_sent, the channel a@b.example``."""
         plural = "" if self.tickets == 1 else "s"
         tickets = [f"{self.tickets} ticket{plural}"] if self.tickets else []
-        rest = (("trigger", self.triggers), ("channel", self.channels), ("action", self.actions))
-        named = (f"the {what} {each}" for what, names in rest for each in names)
+        rest = (
+            ("trigger ", self.triggers),
+            ("channel ", self.channels),
+            ("action ", self.actions),
+            ("", self.others),
+        )
+        named = (f"the {what}{each}" for what, names in rest for each in names)
         return ", ".join([*tickets, *named])
 
 
@@ -132,6 +141,15 @@ def refuse_replacement(status: Status, target: Status) -> Refusal | None:
     return invalid("choose another status for the tickets") if status.id == target.id else None
 
 
+def refuse_unclear_names(name: str, places: Sequence[str]) -> Refusal | None:
+    """Refuse a new name while conditions may mean this status or another pipeline's (P04)."""
+    if not places:
+        return None
+    several = f"several pipelines have a status {name!r}, and it is not clear which is meant in"
+    ask = "add a condition on the field pipeline there first"
+    return Refusal(f"{several} {', '.join(places)}: {ask}", "P04")
+
+
 def refuse_arrangement(
     pipeline: Pipeline, wanted: Sequence[tuple[int | None, str, StatusState]]
 ) -> Refusal | None:
@@ -152,14 +170,28 @@ def refuse_arrangement(
 def refuse_channel(
     address: str, channels: Collection[str], users: Collection[str]
 ) -> Refusal | None:
-    """Refuse an address for a channel if it is invalid or in use; arguments are address keys.
+    """Refuse an address for a channel if it is invalid or in use; arguments are address keys."""
+    local = address.rpartition("@")[0]
+    fits = our_address(channels, address)
+    if fits is not None and fits.rpartition("@")[0] == local:
+        return conflict(f"there is a channel {fits} already")
+    owner = next((each for each in sorted(users) if our_address({address}, each) is not None), None)
+    if owner is not None:
+        return conflict(f"{owner} is the address of a user, and its mail would come here")
+    return _malformed(address) or _no_single_address(local)
 
-    It is in use if a channel or a user has it.
-    """
-    if address in channels:
-        return conflict(f"there is a channel {address} already")
-    taken = conflict(f"{address} is the address of a user") if address in users else None
-    return taken or _malformed(address)
+
+def _no_single_address(local: str) -> Refusal | None:
+    """Refuse local parts that stand for many addresses, or that end in a token of ours."""
+    if "*" in local:
+        why = "a channel is one address, since our mail comes from it: add each address"
+    elif local.count("+") > MOST_PLUS_PARTS:
+        why = f"a channel has at most {MOST_PLUS_PARTS} plus parts"
+    elif ends_in_token(local):
+        why = "that is a reply address of a ticket"
+    else:
+        return None
+    return invalid(why, "address")
 
 
 def refuse_sender_rules(rules: Iterable[str]) -> Refusal | None:
@@ -187,15 +219,24 @@ def refuse_user_addresses(
     for each in addresses:
         if each in others:
             return conflict(f"{each} belongs to another user")
-        if each in channels:
+        if our_address(channels, each) is not None:
             return conflict(f"{each} is a channel")
     return None
+
+
+def refuse_template_name(
+    name: str, new: str, others: Iterable[str], *, builtin: bool
+) -> Refusal | None:
+    """Refuse to rename a built-in template, and a name that another template has."""
+    if builtin:
+        return Refusal(f"the template {name!r} is built in: it can be edited, not renamed")
+    return _name_taken("template", new, others)
 
 
 def refuse_template_deletion(name: str, *, builtin: bool, senders: Sequence[str]) -> Refusal | None:
     """Refuse to delete a template that actions send, or that is built in."""
     if senders:
-        return Refusal(f"the template {name!r} is sent by {senders[0]}")
+        return Refusal(f"the template {name!r} is sent by {', '.join(senders)}")
     if builtin:
         return Refusal(f"the template {name!r} is built in: it can be edited, not deleted")
     return None

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Final
 
 from core.events import Prepared
+from core.mail.our_addresses import our_address
 from core.model.message import Address, address_key
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Contact, Ticket, User
@@ -177,7 +178,7 @@ class ActionMail:
             address = Address("", each.strip())
             if user is not None:
                 address = Address(user.name, user.address)
-            if "@" in (address.address or "") and address.key not in channels:
+            if "@" in (address.address or "") and our_address(channels, address.key) is None:
                 found.setdefault(address.key, (address, user))
         return list(found.values())
 

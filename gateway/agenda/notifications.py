@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from core.events import NoticesUnsendable, NoticesWritten
+from core.mail.our_addresses import our_address
 from core.model.message import Address
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import User
@@ -45,7 +46,8 @@ def notify(
 
 def _mail(composer: AutomaticMail, user: User, notices: Sequence[Notice]) -> Outgoing | None:
     """Return the mail; None if the user is not active or their address is ours or unusable."""
-    if not user.active or user.address in composer.writer.unit.desk.channels:
+    channels = composer.writer.unit.desk.channels
+    if not user.active or our_address(channels, user.address) is not None:
         return None
     first = notices[0]
     to, words = Address(user.name, user.address), _words(composer, notices)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from gateway.cli.opening import run
+from gateway.cli.output import say
 from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
@@ -17,17 +18,28 @@ if TYPE_CHECKING:
 async def acted(opened: Installation, outcome: ActResult) -> dict[str, Any]:
     """Return the result of an act as ``{"ticket", "message", "changes"}``.
 
-    When several tickets changed, ``ticket`` is None and ``tickets`` lists them.
+    When several tickets changed, ``ticket`` is None and ``tickets`` lists them. Given numbers of
+    merged tickets are in ``redirected``.
     """
     from gateway.desk import views
 
     async with opened.database.read() as connection:
         shown = await views.some(connection, outcome.tickets)
+    redirected = [{"number": old, "ticket": new} for old, new in outcome.redirected.items()]
     return {
         "ticket": shown[0] if len(shown) == 1 else None,
         "message": views.message(outcome.message) if outcome.message is not None else None,
         "changes": [views.event(each) for each in outcome.events],
-    } | ({"tickets": shown} if len(shown) > 1 else {})
+        **({"tickets": shown} if len(shown) > 1 else {}),
+        **({"redirected": redirected} if redirected else {}),
+    }
+
+
+def print_redirected(document: dict[str, Any]) -> None:
+    """Print which tickets were acted on where the given number is that of a merged ticket."""
+    for each in document.get("redirected", ()):
+        old, new = each["number"], each["ticket"]
+        say(f"ticket {old} was merged into ticket {new}: this concerns ticket {new}")
 
 
 def run_act(

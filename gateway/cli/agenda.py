@@ -13,7 +13,7 @@ import typer
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import AsJson
-from gateway.cli.output import count, emit, paragraph
+from gateway.cli.output import count, emit, paragraph, say
 from gateway.clock import parse_instant
 from gateway.daemon.assemble import Installation
 
@@ -53,8 +53,8 @@ def run_due(context: typer.Context, until: UntilOption = None, as_json: AsJson =
         return
     for row in ran:
         where = f" on ticket {row['ticket']}" if row["ticket"] else ""
-        print(paragraph(f"{row['what']}{where}: {row['detail']}"))
-    print(f"{len(ran)} done, nothing more is due{_waiting(waiting)}")
+        say(paragraph(f"{row['what']}{where}: {row['detail']}"))
+    say(f"{len(ran)} done, nothing more is due{_waiting(waiting)}")
 
 
 async def _mails_without_smarthost(opened: Installation) -> int:

@@ -5,7 +5,6 @@ See interfaces.md 2.2.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -27,7 +26,7 @@ from gateway.cli.mail_options import (
 )
 from gateway.cli.opening import run
 from gateway.cli.option_values import ON_OFF, As, AsJson, switch
-from gateway.cli.output import emit, emit_done, table
+from gateway.cli.output import emit, emit_done, say, table
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
@@ -89,10 +88,10 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
     else:
         _table(shown)
     for each in strays:
-        print(
+        say(
             f"mailbox {each.name}: there is no channel {each.channel}; "
             "its mail goes to the default channel",
-            file=sys.stderr,
+            error=True,
         )
 
 

@@ -15,7 +15,7 @@ import typer
 from core.rules.rights import Right
 from gateway.cli.opening import run
 from gateway.cli.option_values import As, AsJson, MailboxName
-from gateway.cli.output import emit, paragraph
+from gateway.cli.output import emit, say
 from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def login(
 ) -> None:
     """Authorise access to a mailbox (OAuth). Mailboxes with a password do not need it."""
 
-    def say(text: str) -> None:
-        typer.echo(paragraph(text), err=as_json)
+    def tell(text: str) -> None:
+        say(text, error=as_json)
 
     for account in run(context, lambda opened: _found(opened, name, as_user)):
         document = (
-            _password(account, say)
+            _password(account, tell)
             if account.client is None
-            else _provider(context, account, account.client, say, paste=paste)
+            else _provider(context, account, account.client, tell, paste=paste)
         )
         if as_json:
             emit(document)
@@ -59,8 +59,8 @@ async def _found(opened: Installation, name: str, actor: str | None) -> list[Ima
     return find_accounts(accounts(opened.settings), name)
 
 
-def _password(account: ImapAccount, say: Callable[[str], None]) -> dict[str, Any]:
-    say(
+def _password(account: ImapAccount, tell: Callable[[str], None]) -> dict[str, Any]:
+    tell(
         f"{account.name} signs in with a password: nothing to do here. To try it: "
         f"ticketgate channel test {account.name}"
     )
@@ -71,7 +71,7 @@ def _provider(
     context: typer.Context,
     account: ImapAccount,
     client: OauthSettings,
-    say: Callable[[str], None],
+    tell: Callable[[str], None],
     *,
     paste: bool,
 ) -> dict[str, Any]:
@@ -81,15 +81,15 @@ def _provider(
         from gateway.oauth.login import AuthorizationRequest
 
         question = AuthorizationRequest(client, account.username)
-        say(f"Open this address in a browser and sign in as {account.username}:\n{question.url}")
-        say("The browser will end at a page that it cannot open.")
+        tell(f"Open this address in a browser and sign in as {account.username}:\n{question.url}")
+        tell("The browser will end at a page that it cannot open.")
         address = typer.prompt("Paste the address of that page here", err=True)
 
     async def act(opened: Installation) -> Any:
-        return await _sign_in(opened, account, client, say, question, address)
+        return await _sign_in(opened, account, client, tell, question, address)
 
     until = run(context, act)
-    say(f"{account.name}: access granted. To try it: ticketgate channel test {account.name}")
+    tell(f"{account.name}: access granted. To try it: ticketgate channel test {account.name}")
     return _document(account, client.name, until)
 
 
@@ -97,7 +97,7 @@ async def _sign_in(
     opened: Installation,
     account: ImapAccount,
     client: OauthSettings,
-    say: Callable[[str], None],
+    tell: Callable[[str], None],
     question: AuthorizationRequest | None,
     address: str,
 ) -> Any:
@@ -109,11 +109,11 @@ async def _sign_in(
         case "client_credentials":
             await login.client_login(tokens, client)
         case "device_code":
-            await login.device_login(tokens, client, account.username, say, asyncio.sleep)
+            await login.device_login(tokens, client, account.username, tell, asyncio.sleep)
         case "authorization_code" if question is not None:
             await question.exchange_pasted(tokens, address)
         case "authorization_code":
-            await login.browser_login(tokens, client, account.username, say)
+            await login.browser_login(tokens, client, account.username, tell)
     row = await tokens.stored(client, account.username)
     return row.access_until if row is not None else None
 

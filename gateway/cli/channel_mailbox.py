@@ -14,7 +14,7 @@ import typer
 from core.rules.rights import Right
 from gateway.cli.opening import run
 from gateway.cli.option_values import As, AsJson, MailboxName, day
-from gateway.cli.output import count, emit, visible
+from gateway.cli.output import count, emit, say, visible
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 
@@ -43,12 +43,12 @@ async def _steps(opened: Installation, name: str, *, as_json: bool) -> list[Chec
         async for step in check_mailbox(account, Mailboxes(opened.database), opened.tokens):
             steps.append(step)
             if not as_json:
-                print(
+                say(
                     f"{'ok   ' if step.ok else 'FAILS'} {step.step:<10} {visible(step.detail)}",
                     flush=True,
                 )
                 if step.advice:
-                    print(f"      {'':<10} -> {visible(step.advice)}", flush=True)
+                    say(f"      {'':<10} -> {visible(step.advice)}", flush=True)
     return steps
 
 
@@ -96,9 +96,9 @@ def import_(
         emit(done)
     else:
         left = f", {done['left']} left: run it again to continue" if done["left"] else ""
-        print(f"{count(done['imported'], 'mail')} imported{left}")
+        say(f"{count(done['imported'], 'mail')} imported{left}")
         if done["owed"]:
-            print(
+            say(
                 f"{count(done['owed'], 'mail')} could not be fetched: "
                 f"channel test {done['mailbox']} lists them"
             )

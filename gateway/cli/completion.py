@@ -8,6 +8,7 @@ import typer
 
 from gateway.cli.group import App
 from gateway.cli.opening import explained
+from gateway.cli.output import say
 from gateway.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -25,7 +26,7 @@ def completion(
         if shell not in SHELLS:
             names = f"{', '.join(SHELLS[:-1])} or {SHELLS[-1]}"
             raise UsageError(f"invalid shell {shell!r}: must be {names}")
-    print(
+    say(
         get_completion_script(
             prog_name="ticketgate", complete_var="_TICKETGATE_COMPLETE", shell=shell
         )

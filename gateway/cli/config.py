@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import sys
-from typing import Any, Final
+from typing import Any
 
 import typer
 from pydantic import SecretStr
@@ -20,10 +18,10 @@ from config.settings import Section, Settings
 from gateway.cli.group import App
 from gateway.cli.opening import named_file
 from gateway.cli.option_values import AsJson
+from gateway.cli.output import count, emit, facts, say, visible
+from gateway.cli.places import HIDDEN, places, without_password
 
 app = App("Check and show the configuration.")
-_HIDDEN: Final = "**********"
-_PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*(?=@)")
 
 
 @app.command()
@@ -34,14 +32,15 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
     except ConfigError as error:
         if as_json:
             problems = [_problem(each) for each in error.problems]
-            print(json.dumps({"ok": False, "problems": problems}, ensure_ascii=False))
+            emit({"ok": False, "problems": problems})
         else:
-            print(problems_text(error), file=sys.stderr)
+            say(problems_text(error), error=True)
         raise typer.Exit(os.EX_CONFIG) from None
     if as_json:
-        print(json.dumps({"ok": True, "problems": []}))
+        emit({"ok": True, "problems": [], "paths": places(loaded)})
     else:
-        print(f"{loaded.file or 'built-in defaults'}: good")
+        say(f"{loaded.file or 'built-in defaults'}: good")
+        facts((name.capitalize(), place) for name, place in places(loaded).items())
 
 
 @app.command()
@@ -50,7 +49,7 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
     try:
         loaded = load(named_file(context), os.environ)
     except ConfigError as error:
-        print(problems_text(error), file=sys.stderr)
+        say(problems_text(error), error=True)
         raise typer.Exit(os.EX_CONFIG) from None
     if as_json:
         document = {
@@ -58,21 +57,19 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
             "settings": plain(loaded.settings),
             "sources": dict(loaded.sources),
         }
-        print(json.dumps(document, ensure_ascii=False))
+        emit(document)
     else:
-        print("\n".join(_toml_lines(loaded)))
+        say("\n".join(_toml_lines(loaded)))
 
 
 @app.command()
 def schema(as_json: AsJson = False) -> None:  # noqa: ARG001  # JSON is its only form
     """Print the JSON schema of the configuration file. Editors and tools can use the schema."""
-    print(json.dumps(Settings.model_json_schema(), ensure_ascii=False, indent=2))
+    emit(Settings.model_json_schema(), indent=2)
 
 
 def problems_text(error: ConfigError) -> str:
     """Return each problem on a line, and a last line with the number of problems."""
-    from gateway.cli.output import count, visible
-
     lines = "\n".join(visible(str(each)) for each in error.problems)
     return f"{lines}\n{count(len(error.problems), 'problem')} in the configuration"
 
@@ -85,13 +82,13 @@ def plain(section: Section) -> dict[str, Any]:
 def _hide(value: Any) -> Any:
     match value:
         case SecretStr():
-            return _HIDDEN if value.get_secret_value() else ""
+            return HIDDEN if value.get_secret_value() else ""
         case Section():
             return plain(value)
         case tuple():
             return [_hide(item) for item in value]
         case str():
-            return _PASSWORD_IN_URL.sub(rf"\1:{_HIDDEN}", value)
+            return without_password(value)
         case _:
             return value
 

@@ -19,7 +19,17 @@ from gateway.cli.mail_options import (
 )
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, ON_OFF, As, AsJson, Yes, switch
-from gateway.cli.output import agree, columns, count, emit, emit_done, facts, refuse_unasked, table
+from gateway.cli.output import (
+    agree,
+    columns,
+    count,
+    emit,
+    emit_done,
+    facts,
+    refuse_unasked,
+    say,
+    table,
+)
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
@@ -233,9 +243,9 @@ async def _erase(opened: Installation, address: str, actor: str | None) -> dict[
 
 def _show_erased(shown: dict[str, Any]) -> None:
     messages, mails = shown["removed_messages"], shown["removed_mails"]
-    print(f"erased {count(messages, 'message')} and {count(mails, 'mail')}")
+    say(f"erased {count(messages, 'message')} and {count(mails, 'mail')}")
     if not shown["clean"]:
-        print(
+        say(
             "another process was reading: the write-ahead log still holds old pages "
             "until the daemon's next checkpoint"
         )

@@ -18,12 +18,13 @@ import typer
 from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file, run
 from gateway.cli.option_values import AsJson
-from gateway.cli.output import count, emit, progress, table
+from gateway.cli.output import count, emit, progress, say, table
+from gateway.cli.places import refuse_absent
 from gateway.daemon.assemble import Installation
 from gateway.store.sql import nodes
 
 if TYPE_CHECKING:
-    from config.settings import Settings
+    from config.load import Loaded
     from gateway.store.queues.blobs import Blobs
     from gateway.store.upkeep.backup import Backup
     from gateway.store.upkeep.check import CheckReport
@@ -36,13 +37,13 @@ app = App("Upgrade, check, back up and copy the database.")
 def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
     """Upgrade the database to the schema that this version needs."""
     with explained():
-        before, after = asyncio.run(_upgrade(_settings(context).database.url))
+        before, after = asyncio.run(_upgrade(_loaded(context).settings.database.url))
     if as_json:
         emit({"before": before, "after": after})
     elif before == after:
-        print(f"schema is already at {after}")
+        say(f"schema is already at {after}")
     else:
-        print(f"schema upgraded from {before or 'nothing'} to {after}")
+        say(f"schema upgraded from {before or 'nothing'} to {after}")
 
 
 async def _upgrade(url: str) -> tuple[str | None, str]:
@@ -62,7 +63,9 @@ async def _upgrade(url: str) -> tuple[str | None, str]:
 def check(context: typer.Context, as_json: AsJson = False) -> None:
     """Check all references, numbers, raw mails and blobs. Damage makes the exit code 65."""
     with explained():
-        report = asyncio.run(_check(_settings(context).database.url, _blobs(context)))
+        loaded = _loaded(context)
+        refuse_absent(loaded)
+        report = asyncio.run(_check(loaded.settings.database.url, _blobs(context)))
     if as_json:
         counts = {"ok": report.sound, "mails": report.mails, "blobs": report.blobs}
         findings = [asdict(finding) for finding in report.findings]
@@ -87,12 +90,12 @@ async def _check(url: str, blobs: Blobs) -> CheckReport:
 
 def _show_report(report: CheckReport) -> None:
     checked = f"{count(report.mails, 'mail')} and {count(report.blobs, 'blob')}"
-    print(f"checked {checked}: {'no damage' if report.sound else 'damage found'}")
+    say(f"checked {checked}: {'no damage' if report.sound else 'damage found'}")
     if report.findings:
         rows = [(each.check, each.count, each.detail) for each in report.findings]
         table(("Check", "Count", "What"), rows)
     if report.spare:
-        print(f"{count(len(report.spare), 'spare blob')} without a mail; that is no damage")
+        say(f"{count(len(report.spare), 'spare blob')} without a mail; that is no damage")
 
 
 @app.command()
@@ -114,9 +117,9 @@ def backup(
         emit(written | {"missing_blobs": list(done.missing)})
     else:
         rows = count(sum(done.rows.values()), "row")
-        print(f"{file}: {rows} and {count(done.blobs, 'blob')}, verified")
+        say(f"{file}: {rows} and {count(done.blobs, 'blob')}, verified")
         for key in done.missing:
-            print(f"missing in the blob store: {key}")
+            say(f"missing in the blob store: {key}")
     if done.missing:
         raise typer.Exit(os.EX_DATAERR)
 
@@ -162,10 +165,10 @@ def copy(
 def _blobs(context: typer.Context) -> Blobs:
     from gateway.store.queues.blobs import open_blobs
 
-    return open_blobs(_settings(context).blobs.url)
+    return open_blobs(_loaded(context).settings.blobs.url)
 
 
-def _settings(context: typer.Context) -> Settings:
+def _loaded(context: typer.Context) -> Loaded:
     from config.load import load
 
-    return load(named_file(context), os.environ).settings
+    return load(named_file(context), os.environ)

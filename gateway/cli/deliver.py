@@ -64,7 +64,7 @@ def deliver(
             raise Unavailable(f"cannot store the mail: {os.strerror(error.errno or 0)}") from error
 
     try:
-        mail_id = run(context, act)
+        mail_id = run(context, act, create=True)
     except typer.Exit as ending:
         # A mail transport bounces mail when it sees 78; a broken installation must only delay it.
         final = ending.exit_code in (0, os.EX_DATAERR, os.EX_USAGE)

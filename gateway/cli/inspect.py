@@ -7,9 +7,7 @@ code is 0. Files are read in the same sandboxed processes as incoming mail.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import sys
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
@@ -21,6 +19,7 @@ from core.model.message import Address, Attachment, Bounce, Forwarded, Invitatio
 from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file
 from gateway.cli.option_values import AsJson
+from gateway.cli.output import emit, say
 from gateway.ingress.mail_files import MAX_MAIL_BYTES
 from gateway.intake.sandbox.jobs import ReadFailure, ReadJob
 from gateway.intake.sandbox.pool import Sandbox
@@ -49,11 +48,13 @@ def run(
     files: list[str], as_json: bool, trusted: Collection[str] = (), *, out: TextIO | None = None
 ) -> int:
     """Print the mail in each file, as a JSON line or a short page; return 0 (interfaces.md 3)."""
-    asyncio.run(_run(files, as_json, trusted, out or sys.stdout))
+    asyncio.run(_run(files, as_json, trusted, out))
     return 0
 
 
-async def _run(files: list[str], as_json: bool, trusted: Collection[str], out: TextIO) -> None:
+async def _run(
+    files: list[str], as_json: bool, trusted: Collection[str], out: TextIO | None
+) -> None:
     sandbox = Sandbox(min(len(os.sched_getaffinity(0)), max(1, len(files) // 2)))
     await sandbox.start()
     try:
@@ -61,8 +62,11 @@ async def _run(files: list[str], as_json: bool, trusted: Collection[str], out: T
             opened = await asyncio.gather(*(_chunk(sandbox, chunk) for chunk in group))
             for read in (each for chunk in opened for each in chunk):
                 row = _row(*read, trusted)
-                print(json.dumps(row, ensure_ascii=False) if as_json else page(row), file=out)
-            out.flush()
+                if as_json:
+                    emit(row, to=out)
+                else:
+                    say(page(row), to=out)
+            say(end="", to=out, flush=True)
     finally:
         await sandbox.stop()
 

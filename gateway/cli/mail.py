@@ -6,7 +6,6 @@ a mail whose state does not allow the command.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +13,7 @@ import typer
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, As, AsJson, one_of
-from gateway.cli.output import columns, emit, facts, paragraph, table
+from gateway.cli.output import columns, emit, facts, paragraph, say, say_bytes, table
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 
@@ -94,8 +93,7 @@ def raw(context: typer.Context, mail_id: Id) -> None:
     async def act(opened: Installation) -> bytes:
         return await (await opened.register()).raw(mail_id)
 
-    sys.stdout.buffer.write(run(context, act))
-    sys.stdout.flush()
+    say_bytes(run(context, act))
 
 
 @app.command()
@@ -113,7 +111,7 @@ def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> Non
         emit(found | {"reason": row.reason, "matched_by": outcome.get("matched_by")})
         return
     columns(steps, Step="step", Verdict="verdict", Why="why")
-    print(paragraph(f"{row.state}: {row.reason or 'not processed yet'}"))
+    say(paragraph(f"{row.state}: {row.reason or 'not processed yet'}"))
 
 
 @app.command()
@@ -145,7 +143,7 @@ def discard(
     if as_json:
         emit({"ticket": None, "message": None, "changes": [], "mail": shown})
     else:
-        print(f"mail {mail_id} is {shown['state']}: {paragraph(shown['reason'])}")
+        say(f"mail {mail_id} is {shown['state']}: {paragraph(shown['reason'])}")
 
 
 def _process_again(
@@ -166,7 +164,7 @@ def _process_again(
     if as_json:
         emit(shown)
     else:
-        print(_state_line(shown["mail"]))
+        say(_state_line(shown["mail"]))
 
 
 def _state_line(mail: dict[str, Any]) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.act_result import run_act
-from gateway.cli.output import emit, paragraph
+from gateway.cli.act_result import print_redirected, run_act
+from gateway.cli.output import emit, paragraph, say
 from gateway.cli.show_ticket import sentence
 
 if TYPE_CHECKING:
@@ -90,11 +90,12 @@ def send(
     if as_json:
         emit(document)
         return
+    print_redirected(document)
     if outcome.message is None:
-        print("scheduled: outbox list shows it, outbox cancel stops it")
+        say("scheduled: outbox list shows it, outbox cancel stops it")
     else:
         people = [each["address"] for part in ("to", "cc") for each in outcome.message.head[part]]
-        print(paragraph(f"queued for {', '.join(people)}"))
+        say(paragraph(f"queued for {', '.join(people)}"))
     for each in outcome.events:
         if each.type == "status_changed":
-            print(sentence(each.ticket, each.type, each.before, each.after, each.detail))
+            say(sentence(each.ticket, each.type, each.before, each.after, each.detail))

@@ -17,6 +17,7 @@ import typer
 from typer.main import get_command
 
 from gateway.cli.group import PARSER_ERROR, App, PlainCommand, PlainGroup
+from gateway.cli.output import say
 
 MODULES = {  # command or group: its module, and its line on the first help page
     "serve": ("serve", "Run the daemon."),
@@ -75,7 +76,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        print(f"ticketgate {version('ticketgate')}")
+        say(f"ticketgate {version('ticketgate')}")
         raise typer.Exit
 
 
@@ -95,9 +96,9 @@ def _print_usage_error(error: Any) -> None:
     from gateway.cli.usage_errors import is_help, sentence
 
     if is_help(error):
-        print(error.message)
+        say(error.message)
     else:
-        print(sentence(error), file=sys.stderr)
+        say(sentence(error), error=True)
 
 
 def _open_absent_streams() -> None:
@@ -141,21 +142,21 @@ def main() -> None:
     except typer.Abort as error:
         # A prompt that gets no answer leaves its line open; elsewhere typer has ended the line.
         line_end = "" if error.__cause__ is not None else "\n"
-        print(f"{line_end}ticketgate: aborted", file=sys.stderr)
+        say(f"{line_end}ticketgate: aborted", error=True)
         sys.exit(1)
     except BrokenPipeError:
         _drop_output()
         sys.exit(0)
     except Exception as error:  # noqa: BLE001  # printed with its traceback
         if (problem := _output_problem(error)) is not None:
-            print(f"ticketgate: cannot write the output: {problem}", file=sys.stderr)
+            say(f"ticketgate: cannot write the output: {problem}", error=True)
             _drop_output()
             sys.exit(os.EX_IOERR)
-        from traceback import print_exception
+        from traceback import format_exception
 
         from gateway.errors import exit_code
 
-        print_exception(error)
+        say("".join(format_exception(error)), error=True, end="")
         sys.exit(exit_code(error))
 
 

@@ -19,7 +19,8 @@ import typer
 
 from config.load import load
 from config.problems import ConfigError
-from gateway.cli.output import visible
+from gateway.cli.output import say, visible
+from gateway.cli.places import refuse_absent
 from gateway.daemon.assemble import Installation, open_installation
 from gateway.errors import TicketgateError, exit_code
 
@@ -36,12 +37,15 @@ def named_file(context: typer.Context) -> Path | None:
 
 
 @asynccontextmanager
-async def opened(config_path: Path | None) -> AsyncIterator[Installation]:
+async def opened(config_path: Path | None, *, create: bool) -> AsyncIterator[Installation]:
     """Load the configuration and open the installation (interfaces.md 2.1).
 
     Raises ConfigError, and the errors of :func:`gateway.daemon.assemble.open_installation`.
     """
-    settings = load(config_path, os.environ).settings
+    loaded = load(config_path, os.environ)
+    settings = loaded.settings
+    if not create:
+        refuse_absent(loaded)
     async with open_installation(settings, os.environ, partial(_start_log, settings)) as found:
         yield found
 
@@ -56,11 +60,13 @@ def _start_log(settings: Settings) -> None:
     log.configure(level=level, form=given.format, addresses=given.addresses, stream=sys.stderr)
 
 
-def run(context: typer.Context, act: Callable[[Installation], Awaitable[T]]) -> T:
+def run(
+    context: typer.Context, act: Callable[[Installation], Awaitable[T]], *, create: bool = False
+) -> T:
     """Run an act in the opened installation; :func:`explained` reports its errors."""
 
     async def whole() -> T:
-        async with opened(named_file(context)) as installation:
+        async with opened(named_file(context), create=create) as installation:
             return await act(installation)
 
     with explained():
@@ -73,10 +79,10 @@ def explained() -> Iterator[None]:
     try:
         yield
     except TicketgateError as error:
-        print(visible(f"ticketgate: {error.message}"), file=sys.stderr)
+        say(visible(f"ticketgate: {error.message}"), error=True)
         raise typer.Exit(exit_code(error)) from None
     except ConfigError as error:
         from gateway.cli.config import problems_text
 
-        print(problems_text(error), file=sys.stderr)
+        say(problems_text(error), error=True)
         raise typer.Exit(os.EX_CONFIG) from None

@@ -15,7 +15,7 @@ from gateway.cli.act_result import acted
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, As, AsJson, one_of
-from gateway.cli.output import emit, facts, paragraph, table
+from gateway.cli.output import emit, facts, paragraph, say, table
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 
@@ -100,8 +100,8 @@ def show(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
         if not isinstance(value, dict | list) and name != "raw"
     )
     if shown["raw"] is not None:
-        print()
-        print(paragraph(shown["raw"]))
+        say()
+        say(paragraph(shown["raw"]))
 
 
 @app.command()
@@ -140,7 +140,7 @@ def _act(
         emit(done)
         return
     for each in done["deliveries"]:
-        print(f"delivery {each['id']} is {each['state']}")
+        say(f"delivery {each['id']} is {each['state']}")
 
 
 def _deliveries(opened: Installation) -> Deliveries:

@@ -1,4 +1,8 @@
-"""Print results as one JSON document or as tables and lines, and show progress on a terminal.
+r"""Print results as one JSON document or as tables and lines, and show progress on a terminal.
+
+This is the only place that writes to stdout and stderr. What strangers wrote could steer a terminal
+or turn the order of letters around, so each control character is written as an escape like
+``\u001b``, which JSON and TOML read as that character.
 
 When stdout is closed early (the user left a pager), Python reports the error at exit.
 """
@@ -7,20 +11,46 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
 PLAIN_WIDTH = 32_767  # a table that is piped elsewhere is not cut
 
 
-def emit(document: Any) -> None:
-    """Print one JSON document on stdout."""
-    print(json.dumps(document, ensure_ascii=False, default=_plain))
+def say(
+    text: object = "",
+    *,
+    error: bool = False,
+    end: str = "\n",
+    to: TextIO | None = None,
+    flush: bool = False,
+) -> None:
+    """Print text on stdout, on stderr where it tells an ``error``, or to another stream."""
+    stream = to or (sys.stderr if error else sys.stdout)
+    print(_safe(str(text)), end=end, file=stream, flush=flush)
+
+
+def emit(document: Any, *, to: TextIO | None = None, indent: int | None = None) -> None:
+    """Print one JSON document on stdout or to another stream."""
+    text = json.dumps(document, ensure_ascii=False, default=_plain, indent=indent)
+    print(_SUSPECT.sub(_shown_in_json, text), file=to or sys.stdout)
+
+
+def say_bytes(data: bytes) -> None:
+    """Write bytes to stdout as they are; on a terminal, as text."""
+    if sys.stdout.isatty():
+        say(data.decode("utf-8", "replace"))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -100,13 +130,41 @@ def readable(value: object) -> str:
 
 
 def visible(text: str) -> str:
-    """Return one line of text with a space for each control character."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    """Return text as one line: line ends become spaces, other control characters escapes."""
+    return paragraph(text).replace("\n", " ").replace("\t", " ")
 
 
 def paragraph(text: str) -> str:
-    """Return text with a space for each control character except line ends."""
-    return "\n".join(visible(line) for line in text.splitlines())
+    """Return text with an escape for each control character except line ends and tabs."""
+    return _safe(text).removesuffix("\n")
+
+
+def _safe(text: str) -> str:
+    """Return text that cannot steer a terminal: see :func:`paragraph`."""
+    return _SUSPECT.sub(_shown, text.replace("\r\n", "\n"))
+
+
+_SUSPECT = re.compile(r"[^ -~\n\t]")
+_JOINERS = frozenset("\u200c\u200d")  # many scripts and emoji would be wrong without them
+
+
+def _shown(found: re.Match[str]) -> str:
+    """Return a character, or an escape that TOML knows for one that is not printed."""
+    if _is_harmless(found[0]):
+        return found[0]
+    code = ord(found[0])
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _shown_in_json(found: re.Match[str]) -> str:
+    """Return a character of a JSON string, or its escape: JSON reads both as the same."""
+    return found[0] if _is_harmless(found[0]) else json.dumps(found[0])[1:-1]
+
+
+def _is_harmless(character: str) -> bool:
+    """Tell whether a character is printed, a space or a joiner."""
+    known = character.isprintable() or character in _JOINERS
+    return known or unicodedata.category(character) == "Zs"
 
 
 def count(number: int, noun: str) -> str:
@@ -121,7 +179,7 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
     ]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
-        print(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
 
 
 @contextmanager
@@ -156,7 +214,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 def agree(question: str, *, yes: bool, dry_run: bool) -> bool:
     """Return whether to go on: yes for ``--yes``, no for ``--dry-run``, else ask the user."""
     refuse_unasked(yes=yes, dry_run=dry_run)
-    return yes or (not dry_run and typer.confirm(question))
+    return yes or (not dry_run and typer.confirm(visible(question)))
 
 
 def refuse_unasked(*, yes: bool, dry_run: bool) -> None:

@@ -22,6 +22,7 @@ from gateway.cli.output import (
     emit_done,
     facts,
     refuse_unasked,
+    say,
     table,
     visible,
 )
@@ -188,6 +189,18 @@ def _status_or_off(given: str) -> str | None:
     return None if given == "off" else given
 
 
+@app.command("rename")
+def rename_pipeline(
+    context: typer.Context,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The present name of the pipeline.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name of the pipeline.")],
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rename a pipeline. Tickets, channels and workflows follow."""
+    _change(context, lambda desk: desk.rename_pipeline(old, new), as_user, as_json=as_json)
+
+
 @statuses.command("add")
 def add_status(
     context: typer.Context,
@@ -212,7 +225,7 @@ def rename(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rename a status. Tickets, triggers and channels keep the status."""
+    """Rename a status. Tickets, triggers, channels, workflows and scheduled replies follow."""
     _change(context, lambda desk: desk.rename_status(pipeline, old, new), as_user, as_json=as_json)
 
 
@@ -256,7 +269,7 @@ def set_status(
         emit_done({"status": shown, "backfill_offered": inside})
     else:
         keep = f"{count(inside, 'ticket')} in it {'keeps its' if inside == 1 else 'keep their'}"
-        print(f"{visible(status.name)} is {status.state}; {keep} dates")
+        say(f"{visible(status.name)} is {status.state}; {keep} dates")
 
 
 MoveToOption = Annotated[
@@ -290,7 +303,7 @@ def delete(
     else:
         moved = len(deleted.moved)
         were = "was" if moved == 1 else "were"
-        print(f"{visible(name)} was deleted; {count(moved, 'ticket')} {were} moved")
+        say(f"{visible(name)} was deleted; {count(moved, 'ticket')} {were} moved")
 
 
 @app.command("import")
@@ -316,7 +329,7 @@ def import_(
             await opened.pipelines(as_user, database=rehearsed).arrange_pipelines(plans)
             diff = _diff(before, await _exported(rehearsed))
         if not as_json:
-            print(diff or "nothing to change")
+            say(diff or "nothing to change")
         done = agree("Make these changes?", yes=yes, dry_run=dry_run)
         if done:
             await opened.pipelines(as_user).arrange_pipelines(plans)
@@ -347,7 +360,7 @@ def export(
             }
         )
     else:
-        print(run(context, lambda opened: _exported(opened.database, name)), end="")
+        say(run(context, lambda opened: _exported(opened.database, name)), end="")
 
 
 def _change(

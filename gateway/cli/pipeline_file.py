@@ -7,15 +7,14 @@ The message lists all problems.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from core.pipeline import Pipeline
+from gateway.cli.toml_file import read_toml
 from gateway.desk.pipelines import PipelinePlan, StatusPlan, Switches
 from gateway.errors import Invalid
-from gateway.ingress.mail_files import read_limited
 
 STATES = ("open", "closed")
 KEYS = {
@@ -68,10 +67,7 @@ def _flag(value: bool) -> str:
 
 def read_plans(file: Path) -> list[PipelinePlan]:
     """Return the plans in a file; raise Invalid with all problems if there are any."""
-    try:
-        given = tomllib.loads(read_limited(file).decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Invalid(f"{file} is not TOML: {error}") from None
+    given = read_toml(file)
     problems = [f"unknown key {key!r}" for key in given if key != "pipeline"]
     tables = given.get("pipeline")
     if (

@@ -7,7 +7,6 @@ at the end, with exit code 65; all other files are processed.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -25,7 +24,7 @@ from core.model.message import Envelope, Message
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import AsJson, one_of
-from gateway.cli.output import emit, progress
+from gateway.cli.output import emit, progress, say
 from gateway.cli.usage_errors import options_checked
 from gateway.clock import Clock
 from gateway.daemon.assemble import Installation
@@ -297,11 +296,11 @@ def command(
     async def act(opened: Installation) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
         return await replay(opened, paths, options)
 
-    tally, where = run(context, act)
+    tally, where = run(context, act, create=True)
     documents = lines(tally, where)
     _show(documents, summary(documents, time.monotonic() - began), as_json=as_json)
     for each in tally.unreadable:
-        print(f"{each.file}: {each.reason}", file=sys.stderr)
+        say(f"{each.file}: {each.reason}", error=True)
     if tally.unreadable:
         raise typer.Exit(os.EX_DATAERR)
 
@@ -312,5 +311,5 @@ def _show(documents: list[dict[str, Any]], total: dict[str, Any], *, as_json: bo
             emit(document)
         return
     for document in documents:
-        print(f"{document['file']}: {document['outcome']}. {document['reason']}")
-    print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in total.items()))
+        say(f"{document['file']}: {document['outcome']}. {document['reason']}")
+    say(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in total.items()))

@@ -16,7 +16,7 @@ from config.load import load
 from gateway.cli.group import App
 from gateway.cli.opening import named_file
 from gateway.cli.option_values import AsJson
-from gateway.cli.output import emit
+from gateway.cli.output import emit, say
 from gateway.cli.usage_errors import options_checked
 from gateway.errors import Refused, Unavailable, UsageError
 
@@ -49,7 +49,7 @@ def send_test(
         message_id = message["Message-ID"].strip("<>")
         emit({"to": address, "from": sender, "message_id": message_id, "server": str(place)})
     else:
-        print(f"sent to {address} through {place}; see it with: ticketgate ticket list")
+        say(f"sent to {address} through {place}; see it with: ticketgate ticket list")
 
 
 def _send(message: EmailMessage, sender: str, address: str, place: Listen) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ import typer
 from config.load import load
 from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file
+from gateway.cli.output import say
 
 app = App("Run the daemon.")
 
@@ -42,4 +42,4 @@ def serve(
 
 def _announce(lines: list[str]) -> None:
     for line in lines:
-        print(line, file=sys.stdout, flush=True)
+        say(line, flush=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from gateway.cli.output import facts, paragraph, table
+from gateway.cli.output import facts, paragraph, say, table
 
 PREDICATES = {  # of the subject "ticket N", by event type; {0} is the value after, or before
     "ticket_created": "was created in status {0}",
@@ -80,15 +80,15 @@ def show_ticket(shown: dict[str, Any]) -> None:
     """Print a ticket: its fields, its messages, its tasks and its history."""
     facts(_fields(shown))
     for thread in shown["threads"]:
-        print(f"\nThread {thread['id'] or '-'}{' (origin)' if thread['origin'] else ''}")
+        say(f"\nThread {thread['id'] or '-'}{' (origin)' if thread['origin'] else ''}")
         for message in thread["messages"]:
             _show_message(message)
     for task in shown["tasks"]:
         due = f", due {task['due_at']:%Y-%m-%d %H:%M}" if task["due_at"] else ""
-        print(
+        say(
             paragraph(f"\nTask {task['id']}{' (done)' if task['done_at'] else due}: {task['text']}")
         )
-    print()
+    say()
     _show_history(shown["events"])
 
 
@@ -114,13 +114,13 @@ def _fields(shown: dict[str, Any]) -> Iterator[tuple[str, object]]:
 def _show_message(message: dict[str, Any]) -> None:
     sender, at = message["from"] or {}, _time(message["date"] or message["received_at"])
     who = sender.get("address") or sender.get("name") or ""
-    print(f"\n  {at}  {message['direction']}  {who}")
+    say(f"\n  {at}  {message['direction']}  {who}")
     for each in message["deliveries"]:
         unsent = each["last_reply"] and each["state"] != "sent"
         why = f" ({each['last_reply']})" if unsent else ""
-        print(paragraph(f"  to {each['recipient']}: {each['state']}{why}"))
+        say(paragraph(f"  to {each['recipient']}: {each['state']}{why}"))
     text = message["reply_text"] or message["text"]
-    print(paragraph("\n".join(f"    {line}" for line in text.splitlines())))
+    say(paragraph("\n".join(f"    {line}" for line in text.splitlines())))
 
 
 def _show_history(events: list[dict[str, Any]]) -> None:

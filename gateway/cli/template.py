@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ from gateway.cli.group import App
 from gateway.cli.mail_options import html_of, text_of
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, ON_OFF, As, AsJson, switch
-from gateway.cli.output import emit, emit_done, facts, paragraph, table
+from gateway.cli.output import emit, emit_done, facts, paragraph, say, table
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import NotFound, UsageError
@@ -122,7 +121,7 @@ def set_(
             if key not in ("text", "html")
         )
     for each in unknown:
-        print(f"ticketgate: unknown token {{{{ {each} }}}}: it will be empty", file=sys.stderr)
+        say(f"ticketgate: unknown token {{{{ {each} }}}}: it will be empty", error=True)
 
 
 TicketOption = Annotated[
@@ -156,9 +155,9 @@ def show(
     if as_json:
         emit(shown)
     else:
-        print(paragraph(f"Subject: {shown['subject']}\n\n{shown['text']}"))
+        say(paragraph(f"Subject: {shown['subject']}\n\n{shown['text']}"))
         for each in shown.get("unknown", ()):
-            print(f"ticketgate: {{{{ {each} }}}} has no value for this ticket", file=sys.stderr)
+            say(f"ticketgate: {{{{ {each} }}}} has no value for this ticket", error=True)
 
 
 async def _template(opened: Installation, name: str) -> StoredTemplate:
@@ -184,13 +183,29 @@ async def _rendered(
 
 
 @app.command()
+def rename(
+    context: typer.Context,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The present name of the template.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name of the template.")],
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rename a template that is not built in. The workflows that send it follow."""
+    renamed = run(context, lambda opened: opened.templates(as_user).rename_template(old, new))
+    if as_json:
+        emit_done({"template": _described(renamed)})
+    else:
+        say("renamed")
+
+
+@app.command()
 def delete(context: typer.Context, name: Name, as_user: As = None, as_json: AsJson = False) -> None:
     """Delete a template, unless it is built in or a workflow uses it."""
     run(context, lambda opened: opened.templates(as_user).delete_template(name))
     if as_json:
         emit_done({"deleted": name})
     else:
-        print("deleted")
+        say("deleted")
 
 
 def _described(template: StoredTemplate, language: str = "") -> dict[str, Any]:

@@ -12,11 +12,11 @@ import typer
 
 from core.model.ticket import Priority, Source
 from gateway.cli import ticket_mail
-from gateway.cli.act_result import run_act
+from gateway.cli.act_result import print_redirected, run_act
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, As, AsJson, TicketNumber, day, one_of
-from gateway.cli.output import emit, table
+from gateway.cli.output import emit, say, table
 from gateway.cli.show_ticket import sentence, show_ticket
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
@@ -484,9 +484,10 @@ def _act(
     if as_json:
         emit(document)
     elif only_number:
-        print(document["ticket"]["number"])
+        say(document["ticket"]["number"])
     else:
+        print_redirected(document)
         for each in outcome.events:
-            print(sentence(each.ticket, each.type, each.before, each.after, each.detail))
+            say(sentence(each.ticket, each.type, each.before, each.after, each.detail))
         if not outcome.events:
-            print("nothing changed")
+            say("nothing changed")

@@ -14,7 +14,7 @@ from core.model.ticket import User
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import ON_OFF, As, AsJson, one_of, switch
-from gateway.cli.output import emit, emit_done, table
+from gateway.cli.output import emit, emit_done, say, table, visible
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
@@ -150,14 +150,23 @@ def set_(
         if not values and not also and not wanted:
             raise UsageError("nothing to set: give an option")
 
-    async def act(opened: Installation) -> dict[str, Any]:
+    async def act(opened: Installation) -> tuple[dict[str, Any], tuple[str, ...]]:
         if wanted:
             values["notify"] = {**await _notify(opened, address), **wanted}
+        from gateway.desk.names import naming_user
+
         user = await opened.people(as_user).set_user(address, also or (), **values)
         async with opened.database.read() as connection:
-            return await _described(connection, user)
+            left = () if user.active else await naming_user(connection, address)
+            return await _described(connection, user), left
 
-    _show(run(context, act), as_json=as_json)
+    shown, left = run(context, act)
+    if as_json:
+        emit_done({"user": shown, "still_named_by": list(left)})
+        return
+    _table([shown])
+    for each in left:
+        say(visible(f"still named by {each}"))
 
 
 async def _notify(opened: Installation, address: str) -> dict[str, Any]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from config.documents import BadDocument, parse_json
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, ON_OFF, As, AsJson, DryRun, Yes, one_of, switch
-from gateway.cli.output import agree, count, emit, emit_done, facts, refuse_unasked, table, visible
+from gateway.cli.output import (
+    agree,
+    count,
+    emit,
+    emit_done,
+    facts,
+    refuse_unasked,
+    say,
+    table,
+    visible,
+)
 from gateway.cli.show_workflow import (
     PipelineName,
     StatusName,
@@ -68,9 +78,9 @@ def show(
         emit(shown)
         return
     facts(_fields(shown))
-    print()
+    say()
     for line in outline(shown["actions"]):
-        print(visible(line))
+        say(visible(line))
 
 
 def _fields(shown: dict[str, Any]) -> Iterator[tuple[str, object]]:
@@ -117,7 +127,7 @@ def export(context: typer.Context, pipeline: PipelineOption = None) -> None:
             if pipeline is None or row["pipeline"].casefold() == pipeline.casefold()
         )
 
-    print(run(context, act), end="")
+    say(run(context, act), end="")
 
 
 @app.command("import")
@@ -141,7 +151,7 @@ def import_(
         await _rehearse(opened, as_user, plans, problems)
         diff = differences({(row["pipeline"], row["status"]): row for row in before}, plans)
         if not as_json:
-            print("\n".join(diff) or "nothing to change")
+            say("\n".join(diff) or "nothing to change")
         if not agree("Make these changes?", yes=yes, dry_run=dry_run):
             return {"imported": False, "diff": diff, "workflows": []}
         saved = await opened.automator(as_user).put(plans)
@@ -266,13 +276,13 @@ def set_(
 
 def _show_switched(shown: dict[str, Any], *, enroll_existing: bool, switched_on: bool) -> None:
     inside = shown["tickets_in_status"]
-    print(f"{shown['pipeline']} / {shown['status']} is {'on' if shown['enabled'] else 'off'}")
+    say(f"{shown['pipeline']} / {shown['status']} is {'on' if shown['enabled'] else 'off'}")
     if enroll_existing:
         enrolled = shown["enrolled"]
-        print(f"{enrolled} of {count(inside, 'ticket')} in the status {_was(enrolled)} enrolled")
+        say(f"{enrolled} of {count(inside, 'ticket')} in the status {_was(enrolled)} enrolled")
     elif switched_on and inside:
         waiting = f"{count(inside, 'ticket')} in the status now"
-        print(f"not enrolled: {waiting}; --enroll-existing enrols them")
+        say(f"not enrolled: {waiting}; --enroll-existing enrols them")
 
 
 AfterOption = Annotated[
@@ -312,9 +322,9 @@ def add(
 
 def _object(given: str) -> dict[str, Any]:
     try:
-        action = json.loads(given)
-    except (ValueError, RecursionError):
-        raise UsageError("--json-action is not JSON") from None
+        action = parse_json(given)
+    except BadDocument as error:
+        raise UsageError(f"--json-action {error}") from None
     if not isinstance(action, dict):
         raise UsageError("--json-action must be a JSON object with id and kind")
     return action
@@ -353,8 +363,8 @@ def _pair(given: str) -> tuple[str, Any]:
     if not equals or not key:
         raise UsageError(f"--set must be like KEY=VALUE, not {given!r}")
     try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
+        found = parse_json(value)
+    except BadDocument:
         return key, value
     if isinstance(found, int | float) and key != "stop_on_failure":
         return key, value  # a tag may be called 2026
@@ -413,7 +423,7 @@ def delete(
     if as_json:
         emit_done({"ended": ended})
     else:
-        print(f"deleted; {count(ended, 'ticket')} {_was(ended)} in it")
+        say(f"deleted; {count(ended, 'ticket')} {_was(ended)} in it")
 
 
 @app.command()
@@ -457,10 +467,10 @@ def _show_saved(saved: Saved, *, as_json: bool) -> None:
     if as_json:
         emit_done(_saved(saved))
         return
-    print(f"{saved.workflow.name} is at version {saved.version}")
+    say(f"{saved.workflow.name} is at version {saved.version}")
     if saved.waiting:
         waiting = f"{count(saved.waiting, 'ticket')} {_was(saved.waiting)} waiting"
-        print(f"{waiting} in the deleted actions; {count(saved.ended, 'run')} ended")
+        say(f"{waiting} in the deleted actions; {count(saved.ended, 'run')} ended")
 
 
 def _was(number: int) -> str:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
+from gateway.cli.toml_file import read_toml
 from gateway.desk.workflows import WorkflowPlan
 from gateway.errors import Invalid
-from gateway.ingress.mail_files import read_limited
 
 KEYS = ("enabled", "re_enroll", "on_leave", "exclude_sources", "filter", "unenroll_when", "window")
 
@@ -28,10 +27,7 @@ def read_plans(file: Path) -> tuple[list[WorkflowPlan], list[str]]:
     Raises Invalid unless the file holds only [[workflow]] tables. The caller adds the problems of
     the plans, so that the user sees all problems at once.
     """
-    try:
-        given = tomllib.loads(read_limited(file).decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Invalid(f"{file} is not TOML: {error}") from None
+    given = read_toml(file)
     rows = given.get("workflow")
     if given.keys() != {"workflow"} or not isinstance(rows, list) or not rows:
         raise Invalid(f"{file} must hold [[workflow]] tables and nothing else")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from core.model.workflow import RunOutcome
-from gateway.cli.act_result import acted
+from gateway.cli.act_result import acted, print_redirected
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, As, AsJson, day, one_of
-from gateway.cli.output import emit, emit_done, paragraph, table
+from gateway.cli.output import emit, emit_done, paragraph, say, table
 from gateway.cli.show_workflow import PipelineName, StatusName, status_of
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
@@ -83,7 +83,8 @@ def _act(
     if as_json:
         emit(done)
     else:
-        print(word)
+        print_redirected(done)
+        say(word)
 
 
 CommentText = Annotated[
@@ -127,7 +128,7 @@ def comment(
     if as_json:
         emit_done({"comment": number})
     else:
-        print(f"comment {number} was {'added' if resolve is None else 'resolved'}")
+        say(f"comment {number} was {'added' if resolve is None else 'resolved'}")
 
 
 @dataclass(frozen=True)
@@ -302,7 +303,7 @@ def try_(
         return
     for each in shown["path"]:
         words = (each["action"], each["kind"], each["outcome"], each["detail"])
-        print(paragraph("  ".join(word for word in words if word)))
+        say(paragraph("  ".join(word for word in words if word)))
     for mail in shown["mails"]:
         head = f"To: {', '.join(mail['to'])}\nSubject: {mail['subject']}"
-        print(paragraph(f"\n{head}\n\n{mail['text']}"))
+        say(paragraph(f"\n{head}\n\n{mail['text']}"))

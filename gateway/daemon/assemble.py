@@ -5,6 +5,7 @@ Parts and their libraries are loaded when first used, so that simple commands st
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -348,6 +349,14 @@ class Installation:
 
 
 def private_folder(path: Path) -> Path:
-    """Return a folder, created if missing, that only this user of the system may read."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Return a folder, created if missing, that only this user of the system may read.
+
+    Raises UnusablePath where it cannot be created or written to.
+    """
+    from gateway.store.sql.errors import placed
+
+    with placed(path, "the folder"):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     return path

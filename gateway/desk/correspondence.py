@@ -390,4 +390,4 @@ def _refuse_empty(mail: MailDraft) -> None:
 def _result(act: Transaction, numbers: tuple[int, ...]) -> ActResult:
     """Return the result of an act on these tickets, with the mail that the act sent."""
     written = [row for row in act.messages if row.direction == "outbound"]
-    return ActResult(numbers, act.events, written[-1] if written else None)
+    return ActResult(numbers, act.events, written[-1] if written else None, act.redirected)

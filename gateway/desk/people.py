@@ -9,6 +9,7 @@ from core.model.message import address_key
 from core.model.ticket import Contact, User
 from core.rules import structure
 from core.rules.rights import Right, Role
+from gateway.desk.names import rename_user
 from gateway.desk.transaction import Actor, Transaction, enforce
 from gateway.errors import Invalid, NotFound
 from gateway.store.setup import users
@@ -46,6 +47,8 @@ class PeopleDesk(Actor):
         async with self.acting(Right.MANAGE_USERS) as act:
             connection = act.unit.connection
             user = await users.at(connection, address)
+            if "name" in values:
+                await rename_user(act, user, values["name"])
             if values:
                 await users.change(connection, user.id, **values)
             if also:

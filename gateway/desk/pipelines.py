@@ -14,9 +14,10 @@ from core.events import Cause, MoveAsked
 from core.pipeline import Pipeline, Status, StatusState
 from core.rules import structure
 from core.rules.rights import Right
+from gateway.desk.names import write_name
 from gateway.desk.transaction import Actor, Transaction, enforce, pipeline_named, status_of
 from gateway.desk.workflows import retire
-from gateway.store.setup import default_workflows, pipelines, status_references
+from gateway.store.setup import default_workflows, pipelines, references
 from gateway.store.tickets import tickets
 from gateway.store.tickets.tickets import TicketEvent
 from gateway.validation import refuse_unnamed
@@ -93,6 +94,20 @@ class PipelineDesk(Actor):
                 await _retire(act, status)
             await pipelines.delete(act.connection, found)
 
+    async def rename_pipeline(self, old: str, new: str) -> Pipeline:
+        """Rename a pipeline; everything that names the pipeline follows."""
+        async with self.acting(Right.MANAGE_PIPELINES) as act:
+            found, known = act.pipeline(old), act.unit.desk.pipelines
+            refuse_unnamed("a pipeline", "name", new)
+            enforce(structure.refuse_switches(found, {"name": new}, known.values()))
+            await write_name(
+                act,
+                lambda use, _: use.names("pipeline", found.name),
+                new,
+                f"pipeline {found.name} is {new} now",
+            )
+            return await pipelines.change(act.connection, found, name=new)
+
     async def add_status(self, pipeline: str, name: str, state: StatusState) -> Pipeline:
         """Add a status at the end."""
         async with self.acting(Right.MANAGE_PIPELINES) as act:
@@ -109,7 +124,7 @@ class PipelineDesk(Actor):
             refuse_unnamed("a status", "name", new)
             enforce(structure.refuse_status_name(found, new, status))
             await pipelines.rename_status(act.connection, status, new)
-            await _rename_in_actions(act, found, old, new)
+            await _rename_everywhere(act, found, old, new)
             return await pipelines.named(act.connection, pipeline)
 
     async def move_status(self, pipeline: str, name: str, position: int) -> Pipeline:
@@ -198,7 +213,7 @@ async def _wanted(act: Transaction, found: Pipeline, plan: PipelinePlan) -> list
             own = status_of(found, each.was)
         wanted.append((own.id if own is not None else None, each.name, each.state))
         if own is not None and own.name != each.name:
-            await _rename_in_actions(act, found, own.name, each.name)
+            await _rename_everywhere(act, found, own.name, each.name)
     return wanted
 
 
@@ -220,7 +235,7 @@ async def _empty(
         act.do(MoveAsked(ticket, pipeline, target.id, cause, person=False, migration=True))
     await act.settle()
     await pipelines.repoint(connection, pipeline, status, target)
-    await _rename_in_actions(act, pipeline, status.name, target.name)
+    await _rename_everywhere(act, pipeline, status.name, target.name)
     moved = (unit.tickets[number] for number in inside)
     return tuple(t.number for t in moved if t.deleted_at is None and t.merged_into is None)
 
@@ -241,7 +256,12 @@ async def _retire(act: Transaction, status: Status) -> None:
         await retire(act, workflow)
 
 
-async def _rename_in_actions(act: Transaction, pipeline: Pipeline, old: str, new: str) -> None:
-    """Replace the name of a status in all actions."""
-    known, author = dict(act.unit.desk.pipelines), act.cause.user or ""
-    await status_references.rename(act.connection, known, pipeline, old, new, author, act.now)
+async def _rename_everywhere(act: Transaction, pipeline: Pipeline, old: str, new: str) -> None:
+    """Replace the name of a status in all workflows and scheduled replies."""
+    connection, known = act.connection, act.unit.desk.pipelines
+    unclear = references.unclear_status(known, pipeline, old)
+    places = await references.using(connection, known, unclear)
+    enforce(structure.refuse_unclear_names(old, tuple(places)))
+    meant = references.status_meant(known, pipeline, old)
+    await write_name(act, meant, new, f"status {old} is {new} now")
+    await references.rename_in_replies(connection, pipeline, old, new)

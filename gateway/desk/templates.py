@@ -6,9 +6,10 @@ from core.rules import structure
 from core.rules.rights import Right
 from gateway.compose import template_catalogue
 from gateway.compose.templates import Template, check
-from gateway.desk.transaction import Actor, Transaction, enforce
+from gateway.desk.names import write_name
+from gateway.desk.transaction import Actor, enforce
 from gateway.errors import Invalid, NotFound
-from gateway.store.setup import templates
+from gateway.store.setup import references, templates
 from gateway.store.setup.templates import StoredTemplate, Words
 from gateway.validation import refuse_breaks, refuse_unnamed
 
@@ -55,6 +56,26 @@ class TemplateDesk(Actor):
             )
             return (await template_catalogue.load(connection))[key], unknown
 
+    async def rename_template(self, old: str, new: str) -> StoredTemplate:
+        """Rename a template that is not built in; the workflows that send it follow."""
+        async with self.acting(Right.EDIT_TEMPLATES) as act:
+            catalogue, wanted = await template_catalogue.load(act.connection), new.strip()
+            if (found := catalogue.get(old.strip().casefold())) is None:
+                raise NotFound(f"no template {old!r}")
+            refuse_unnamed("a template", "name", wanted)
+            others = [each.name for each in catalogue.values() if each is not found]
+            enforce(
+                structure.refuse_template_name(found.name, wanted, others, builtin=found.builtin)
+            )
+            await templates.rename(act.connection, found, wanted)
+            await write_name(
+                act,
+                lambda use, _: use.names("template", found.name),
+                wanted,
+                f"template {found.name} is {wanted} now",
+            )
+            return (await template_catalogue.load(act.connection))[wanted.casefold()]
+
     async def delete_template(self, name: str) -> None:
         """Delete a template that is not built in and that no workflow sends."""
         async with self.acting(Right.EDIT_TEMPLATES) as act:
@@ -62,10 +83,14 @@ class TemplateDesk(Actor):
             found = catalogue.get(name.strip().casefold())
             if found is None:
                 raise NotFound(f"no template {name!r}")
-            senders = _senders(act, found.name)
+            sent = await references.using(
+                act.connection,
+                act.unit.desk.pipelines,
+                lambda use, _: use.names("template", found.name),
+            )
             enforce(
                 structure.refuse_template_deletion(
-                    found.name, builtin=found.builtin, senders=senders
+                    found.name, builtin=found.builtin, senders=sent.actions
                 )
             )
             await templates.delete(act.unit.connection, found)
@@ -79,14 +104,3 @@ def _edited(old: Words, subject: str | None, text: str | None, html: str | None)
         old.text if text is None else text,
         kept if html is None else html,
     )
-
-
-def _senders(act: Transaction, template: str) -> list[str]:
-    """Return the actions that send a template, like "thanks of Support / New"."""
-    known, name = act.unit.desk.workflows.values(), template.casefold()
-    return [
-        f"{action.id} of {each.name}"
-        for each in known
-        for action in each.graph.all()
-        if action.kind == "send_email" and str(action.config["template"]).casefold() == name
-    ]

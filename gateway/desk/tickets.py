@@ -6,8 +6,8 @@ changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Literal, TypedDict
 
@@ -44,11 +44,15 @@ PersonChange = Literal["add", "approve", "remove"]
 
 @dataclass(frozen=True, slots=True)
 class ActResult:
-    """The result of an act: its tickets, its history entries, and the message it wrote."""
+    """The result of an act: its tickets, its history entries, and the message it wrote.
+
+    ``redirected`` has the given numbers of merged tickets, with the tickets acted on instead.
+    """
 
     tickets: tuple[int, ...]
     events: tuple[TicketEvent, ...]
     message: MessageRow | None = None
+    redirected: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class TicketDesk(Actor):
                 await _load_contact(act, first.sender_id)
                 requester = (("requester_id", first.sender_id),)
                 act.do(FieldsSet(act.unit.tickets[ticket.number], act.cause, requester))
-        return ActResult((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events, redirected=act.redirected)
 
     async def note(self, number: int, text: str) -> ActResult:
         """Add a note for other users; it never moves the status (O07)."""
@@ -113,14 +117,14 @@ class TicketDesk(Actor):
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.ticket(number)
             act.do(NoteWritten(ticket, text, act.cause))
-        return ActResult((ticket.number,), act.events, act.messages[-1])
+        return ActResult((ticket.number,), act.events, act.messages[-1], act.redirected)
 
     async def finish_task(self, number: int, task: int) -> ActResult:
         """Mark a task of the ticket as done."""
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.ticket(number)
             act.do(TaskDone(ticket, task, await _open_task(act, ticket.number, task), act.cause))
-        return ActResult((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events, redirected=act.redirected)
 
     async def move(
         self,
@@ -146,7 +150,7 @@ class TicketDesk(Actor):
                 )
                 act.do(asked)
                 moved.append(ticket.number)
-        return ActResult(tuple(dict.fromkeys(moved)), act.events)
+        return ActResult(tuple(dict.fromkeys(moved)), act.events, redirected=act.redirected)
 
     async def set(self, number: int, changes: TicketChanges) -> ActResult:
         """Set fields other than the status; a given close date overrules the rules (C08)."""
@@ -155,13 +159,14 @@ class TicketDesk(Actor):
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.ticket(number)
             act.do(FieldsSet(ticket, act.cause, await _fields(act, changes)))
-        return ActResult((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events, redirected=act.redirected)
 
     async def merge(self, number: int, into: int) -> ActResult:
         """Merge a ticket ``into`` another; its number then leads to the other ticket (P10)."""
         async with self.acting(Right.WORK_ON_TICKETS) as act:
-            survivor = await act.ticket(into, trashed=True)
-            act.do(MergeAsked(await act.exact_ticket(number), survivor, act.cause))
+            survivor = await act.unmerged_ticket(into, trashed=True)
+            merged = await act.unmerged_ticket(number, trashed=True)
+            act.do(MergeAsked(merged, survivor, act.cause))
         return ActResult((survivor.number,), act.events)
 
     async def unmerge(self, number: int) -> ActResult:
@@ -180,7 +185,7 @@ class TicketDesk(Actor):
     async def split(self, number: int, messages: Sequence[int]) -> ActResult:
         """Split mails of a ticket off into a linked ticket of their own (P11)."""
         async with self.acting(Right.WORK_ON_TICKETS) as act:
-            ticket = await act.ticket(number)
+            ticket = await act.unmerged_ticket(number)
             own = [t.id for t in act.unit.threads_of(ticket.number) if t.kind == "normal"]
             rows = await threads.messages(act.connection, own)
             act.do(_split(act, ticket, rows, tuple(dict.fromkeys(messages))))
@@ -189,14 +194,14 @@ class TicketDesk(Actor):
     async def delete(self, number: int) -> ActResult:
         """Move a ticket to the trash; mail for it then opens a new ticket (E38)."""
         async with self.acting(Right.DELETE_TICKETS) as act:
-            ticket = await act.ticket(number)
+            ticket = await act.unmerged_ticket(number)
             act.do(FieldsSet(ticket, act.cause, (("deleted_at", act.now),)))
         return ActResult((ticket.number,), act.events)
 
     async def restore(self, number: int) -> ActResult:
         """Take a ticket out of the trash; its fields stay as they were."""
         async with self.acting(Right.DELETE_TICKETS) as act:
-            ticket = await act.ticket(number, trashed=True)
+            ticket = await act.unmerged_ticket(number, trashed=True)
             if ticket.deleted_at is None:
                 raise Refused(f"ticket {ticket.number} is not in the trash")
             act.do(FieldsSet(ticket, act.cause, (("deleted_at", None),)))
@@ -208,7 +213,7 @@ class TicketDesk(Actor):
             ticket, contact = await act.ticket(number), await act.contact(address)
             part = act.unit.part_of(contact.id, None, ticket)
             act.do(PersonChanged(ticket, contact, part, change, act.cause))
-        return ActResult((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events, redirected=act.redirected)
 
 
 async def _completed(act: Transaction, join: JoinRecord, ticket: Ticket) -> JoinRecord:

@@ -63,6 +63,7 @@ class Transaction:
         self.applier = Applier(unit, now, actor, zone)
         self.events: tuple[TicketEvent, ...] = ()
         self.messages: tuple[MessageRow, ...] = ()
+        self.redirected: dict[int, int] = {}  # numbers of merged tickets: the tickets acted on
 
     @property
     def connection(self) -> Connection:
@@ -90,19 +91,37 @@ class Transaction:
         for piece in chunks(numbers):
             await self.unit.load_tickets(piece)
 
-    async def ticket(self, number: int, *, trashed: bool = False) -> Ticket:
-        """Return a ticket, following merges; Refused for one in the trash unless ``trashed``."""
-        await self.unit.load_tickets([number])
-        if (ticket := self.unit.live_ticket(number)) is None:
-            raise NotFound(f"no ticket {number}")
-        if ticket.deleted_at is not None and not trashed:
-            raise Refused(f"ticket {ticket.number} is in the trash")
-        return ticket
+    async def ticket(self, number: int) -> Ticket:
+        """Return a ticket, following merges, which are noted; Refused for one in the trash."""
+        ticket = await self._live_ticket(number)
+        if ticket.number != number:
+            self.redirected[number] = ticket.number
+        return _untrashed(ticket)
+
+    async def unmerged_ticket(self, number: int, *, trashed: bool = False) -> Ticket:
+        """Return a ticket; Refused for a merged one, and for one in the trash unless ``trashed``.
+
+        This is for acts that would do harm on the ticket that the number leads to.
+        """
+        ticket = await self._live_ticket(number)
+        if ticket.number != number:
+            raise Refused(
+                f"ticket {number} was merged into ticket {ticket.number}: name ticket "
+                f"{ticket.number}, or undo the merge with: ticketgate ticket unmerge {number}"
+            )
+        return ticket if trashed else _untrashed(ticket)
 
     async def exact_ticket(self, number: int) -> Ticket:
         """Return the ticket of this very number, even if it was merged or is in the trash."""
-        await self.ticket(number, trashed=True)
+        await self._live_ticket(number)
         return self.unit.tickets[number]
+
+    async def _live_ticket(self, number: int) -> Ticket:
+        """Return the ticket that a number leads to through merges, even if it is in the trash."""
+        await self.unit.load_tickets([number])
+        if (ticket := self.unit.live_ticket(number)) is None:
+            raise NotFound(f"no ticket {number}")
+        return ticket
 
     async def thread(self, number: int) -> Thread:
         """Return a thread by id, following joins."""
@@ -148,6 +167,13 @@ class Transaction:
         if found is None:
             raise NotFound(f"unknown pipeline {name!r}")
         return found
+
+
+def _untrashed(ticket: Ticket) -> Ticket:
+    """Return the ticket; Refused where it is in the trash."""
+    if ticket.deleted_at is not None:
+        raise Refused(f"ticket {ticket.number} is in the trash")
+    return ticket
 
 
 def enforce(found: Refusal | None) -> None:

@@ -23,6 +23,7 @@ from core.pipeline import Pipeline
 from core.rules.rights import Right
 from core.workflow.edit import Edited, Impossible, affected, change, insert, remove
 from core.workflow.enrol import eligible
+from core.workflow.references import uses
 from gateway.compose import template_catalogue
 from gateway.desk.tickets import ActResult
 from gateway.desk.transaction import Actor, Transaction, pipeline_named, status_of
@@ -108,6 +109,7 @@ class WorkflowDesk(Actor):
             for name, value in settings.items():
                 if problem := setting_problem(name, value):
                     raise Invalid(problem, name)
+            _refuse_problems(await _unknown_names(act, act.pipeline(pipeline), settings))
             await workflows.change(act.unit.connection, workflow.id, **settings)
             workflow = await _reloaded(act, workflow.id)
             inside = await tickets.in_status(act.unit.connection, workflow.status_id)
@@ -150,6 +152,7 @@ class WorkflowDesk(Actor):
             if version not in actions:
                 raise NotFound(f"workflow {workflow.name} has no version {version}")
             edited, note = Edited(actions[version]), f"version {version} again"
+            _refuse_problems(await _problems(act, WorkflowPlan(pipeline, status, edited.actions)))
             return await self._save(act, workflow, edited, note)
 
     async def drop(self, pipeline: str, status: str) -> int:
@@ -201,14 +204,14 @@ class WorkflowDesk(Actor):
         async with self.acting(Right.ENROL_TICKETS) as act:
             workflow, ticket = _workflow(act, pipeline, status), await act.ticket(number)
             act.do(EnrolAsked(ticket, workflow, act.cause))
-        return ActResult((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events, redirected=act.redirected)
 
     async def unenroll(self, pipeline: str, status: str, number: int) -> ActResult:
         """Take a ticket out of a workflow."""
         async with self.acting(Right.ENROL_TICKETS) as act:
             workflow, ticket = _workflow(act, pipeline, status), await act.ticket(number)
             act.do(UnenrolAsked(ticket, workflow, act.cause))
-        return ActResult((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events, redirected=act.redirected)
 
     async def comment(self, pipeline: str, status: str, action: str, text: str) -> int:
         """Store a comment on an action for other users, without mail (3.6); return its id."""
@@ -304,8 +307,9 @@ async def _problems(act: Transaction, plan: WorkflowPlan) -> list[str]:
     place = f"{plan.pipeline} / {plan.status}"
     if pipeline is None:
         return [f"{place}: unknown pipeline {plan.pipeline!r}"]
-    found = [*_status_problems(pipeline, plan), *await _action_problems(act, pipeline, plan)]
+    found = [*_status_problems(pipeline, plan), *_action_problems(plan)]
     found += filter(None, (setting_problem(*setting) for setting in plan.settings.items()))
+    found += await _unknown_names(act, pipeline, {"actions": plan.actions, **plan.settings})
     return [f"{place}: {each}" for each in found]
 
 
@@ -316,11 +320,10 @@ def _status_problems(pipeline: Pipeline, plan: WorkflowPlan) -> list[str]:
     return [f"pipeline {pipeline.name} has no status {plan.status!r}"]
 
 
-async def _action_problems(act: Transaction, pipeline: Pipeline, plan: WorkflowPlan) -> list[str]:
+def _action_problems(plan: WorkflowPlan) -> list[str]:
     """Return the problems of the actions of a plan."""
-    graph, problems = read(plan.actions)
     infinite = [] if _finite(plan.actions) else ["actions: NaN and infinity are not allowed"]
-    return [*infinite, *problems, *await _unknown_names(act, pipeline, graph)]
+    return [*infinite, *read(plan.actions)[1]]
 
 
 def _finite(value: Any) -> bool:
@@ -332,18 +335,24 @@ def _finite(value: Any) -> bool:
     return not isinstance(value, float) or isfinite(value)
 
 
-async def _unknown_names(act: Transaction, pipeline: Pipeline, graph: Graph) -> list[str]:
-    """Return a problem for each unknown template, status or pipeline that the actions name."""
-    catalogue = await template_catalogue.load(act.unit.connection)
-    missing = []
-    for action in graph.all():
-        config = action.config
-        template = str(config.get("template", "")).strip().casefold()
-        if action.kind == "send_email" and template not in catalogue:
-            missing.append(f"{action.id}: no template {config.get('template')!r}")
-        if action.kind == "set_status" and "status" in config:
-            named = str(config.get("pipeline", pipeline.name))
-            into = pipeline_named(act.unit.desk.pipelines, named)
-            if into is None or into.named(str(config["status"])) is None:
-                missing.append(f"{action.id}: no status {config['status']!r}")
-    return missing
+async def _unknown_names(
+    act: Transaction, pipeline: Pipeline, flow: Mapping[str, Any]
+) -> list[str]:
+    """Return a problem for each template, status or pipeline in a workflow that does not exist."""
+    known = act.unit.desk.pipelines
+    catalogue = await template_catalogue.load(act.connection)
+    problems = dict[str, None]()
+    for use in uses(flow, pipeline.name):
+        match use.what:
+            case "template":
+                exists = use.name.strip().casefold() in catalogue
+            case "pipeline":
+                exists = pipeline_named(known, use.name.strip()) is not None
+            case "status":
+                meant = use.pipelines(pipeline, known.values())
+                exists = any(each.named(use.name.strip()) is not None for each in meant)
+            case _:
+                exists = True  # a user may be added later, and be outside of the desk
+        if not exists and not use.part:
+            problems[f"{use.place}: no {use.what} {use.name!r}"] = None
+    return list(problems)

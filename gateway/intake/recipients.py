@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from core.mail import reply_tokens
-from core.model.message import Envelope, Message, address_key
+from core.mail.our_addresses import our_address
+from core.model.message import Envelope, Message
 from core.model.ticket import Channel
 
 
@@ -43,6 +43,6 @@ def _reached(channels: Mapping[str, Channel], addresses: Sequence[str]) -> list[
 
 
 def channel_at(channels: Mapping[str, Channel], address: str) -> Channel | None:
-    """Return the channel with this address; if none has it, drop the plus part and look again."""
-    key = address_key(address)
-    return channels.get(key) or channels.get(reply_tokens.bare(key)[0])
+    """Return the channel that an address belongs to, with or without a plus part."""
+    key = our_address(channels, address)
+    return channels[key] if key is not None else None

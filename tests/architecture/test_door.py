@@ -17,7 +17,7 @@ WRITERS = (
     "gateway.store.setup.channels",
     "gateway.store.setup.default_workflows",
     "gateway.store.setup.pipelines",
-    "gateway.store.setup.status_references",
+    "gateway.store.setup.references",
     "gateway.store.setup.templates",
     "gateway.store.setup.users",
     "gateway.store.setup.workflow_history",

@@ -75,6 +75,7 @@ DOORS = {
     ),  # parse imports it before the fork
     "obstore": ("gateway/store/",),
     "prometheus_client": ("gateway/web/metrics.py",),
+    "publicsuffixlist": ("gateway/store/tickets/organisations.py",),
     "pydantic": ("config/", "gateway/cli/config.py"),
     "pydantic_core": ("config/",),
     "rich": ("gateway/cli/",),

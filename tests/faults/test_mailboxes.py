@@ -353,6 +353,7 @@ def test_mail_to_two_mailboxes_is_one_ticket(make_daemon: Callable[..., Daemon])
         for box in boxes:
             box["channel"] = box["username"]
         daemon = make_daemon(IMAP=json.dumps(boxes))
+        assert daemon.run("db", "upgrade").returncode == 0
         for user in users:
             assert daemon.run("channel", "add", user).returncode == 0
         raw = letter("cross").replace(

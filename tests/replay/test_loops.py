@@ -283,3 +283,18 @@ async def test_e28_a_machines_notice_is_a_ticket_without_mail(
     await office.reply(1)
     await office.run()
     assert len(office.received(MIRROR)) == 1
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one go", "one after another"])
+async def test_the_hosts_of_one_organisation_share_its_cap(office: Office, together: bool):
+    """behaviour.md 3.3: sixty hosts below one domain get 20 answers an hour together."""
+    await office.switch_on("New")
+    for number in range(60):
+        await office.mail(f"Ann <ann@host{number}.shop.example.co.uk>", f"Order {number}")
+        if not together:
+            await office.run()
+    await office.mail("Bob <bob@elsewhere.co.uk>", "Another")
+    await office.run()
+    answered = [each.to[0].partition("@")[2] for each in office.sink.taken]
+    assert len([each for each in answered if each.endswith(".example.co.uk")]) == 20
+    assert "elsewhere.co.uk" in answered

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from core.mail.our_addresses import our_address
 from core.model.message import address_key
 
 if TYPE_CHECKING:
@@ -78,9 +79,10 @@ class Addresses:
         local, domain = _key(address)
         if domain not in self._domains:
             return "ours" if not domain and local == "postmaster" else "foreign"
-        if local in ("postmaster", "abuse") or f"{local}@{domain}" in self._channels:
+        if local in ("postmaster", "abuse"):
             return "ours"
-        return "ours" if f"{local.partition('+')[0]}@{domain}" in self._channels else "unknown"
+        fits = our_address(self._channels, f"{local}@{domain}")
+        return "ours" if fits is not None else "unknown"
 
 
 def _key(address: str) -> tuple[str, str]:

@@ -50,6 +50,7 @@ delivery = sa.Table(
     big("id", primary_key=True, autoincrement=False),
     big("outgoing_id", sa.ForeignKey("outgoing.id"), nullable=False, index=True),
     sa.Column("recipient", Text(320), nullable=False),
+    # the organisation's: example.org also for mail.example.org
     sa.Column("domain", Text(255), nullable=False),
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),

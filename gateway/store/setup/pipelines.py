@@ -17,7 +17,7 @@ from core.pipeline import Pipeline, Status, StatusState
 from core.rules.structure import TRIGGERS, References
 from gateway.errors import NotFound
 from gateway.store.schema import tables
-from gateway.store.setup import status_references
+from gateway.store.setup import references as named_in
 
 PIPELINE, STATUS, CHANNEL, TICKET = tables.pipeline, tables.status, tables.channel, tables.ticket
 SWITCHES = (
@@ -116,11 +116,27 @@ async def change(connection: AsyncConnection, pipeline: Pipeline, **settings: An
 
 
 async def pipeline_references(connection: AsyncConnection, pipeline: Pipeline) -> References:
-    """Return the number of tickets and the list of channels in a pipeline (P06)."""
-    tickets = await _count(connection, TICKET.c.pipeline_id == pipeline.id)
+    """Return the number of tickets, the channels, and what else names a pipeline (P06).
+
+    Its own workflows are deleted with it and do not count.
+    """
+    known = await load_pipelines(connection)
     channels = await load_channels(connection)
-    own = tuple(each.address for each in channels if each.pipeline_id == pipeline.id)
-    return References(tickets, channels=own)
+    statuses = [named_in.status_meant(known, pipeline, each.name) for each in pipeline.statuses]
+    found = await named_in.using(
+        connection,
+        known,
+        lambda use, own: (
+            use.names("pipeline", pipeline.name) or any(meant(use, own) for meant in statuses)
+        ),
+        without={each.id for each in pipeline.statuses},
+    )
+    return References(
+        tickets=await _count(connection, TICKET.c.pipeline_id == pipeline.id),
+        channels=tuple(each.address for each in channels if each.pipeline_id == pipeline.id),
+        actions=found.actions,
+        others=found.conditions,
+    )
 
 
 async def delete(connection: AsyncConnection, pipeline: Pipeline) -> None:
@@ -168,9 +184,15 @@ async def live_tickets(connection: AsyncConnection, status: Status) -> int:
 
 
 async def references(connection: AsyncConnection, pipeline: Pipeline, status: Status) -> References:
-    """Return what uses a status: how many tickets, which triggers, channels and actions (P04)."""
+    """Return what uses a status: how many tickets, and everything else by name (P04).
+
+    The workflow of the status is deleted with it and does not count.
+    """
     channels = await load_channels(connection)
     known = await load_pipelines(connection)
+    meant = named_in.status_meant(known, pipeline, status.name)
+    found = await named_in.using(connection, known, meant, without={status.id})
+    replies = await named_in.replies_setting(connection, pipeline, status.name)
     return References(
         tickets=await _count(connection, TICKET.c.status_id == status.id),
         triggers=tuple(name for name in TRIGGERS if getattr(pipeline, name) == status.id),
@@ -179,7 +201,8 @@ async def references(connection: AsyncConnection, pipeline: Pipeline, status: St
             for each in channels
             if status.id in (each.status_id, each.outbound_status_id)
         ),
-        actions=await status_references.uses(connection, known, pipeline, status.name),
+        actions=found.actions,
+        others=(*found.conditions, *replies),
     )
 
 

@@ -101,6 +101,12 @@ async def _write_text(
     await connection.execute(sa.insert(TEXT).values(row))
 
 
+async def rename(connection: AsyncConnection, template: StoredTemplate, name: str) -> None:
+    """Give a template another name; its texts stay."""
+    own = sa.update(TEMPLATE).where(TEMPLATE.c.id == template.id)
+    await connection.execute(own.values(name=name))
+
+
 async def delete(connection: AsyncConnection, template: StoredTemplate) -> None:
     """Delete a template with its text in every language."""
     await connection.execute(sa.delete(TEXT).where(TEXT.c.template_id == template.id))

@@ -93,8 +93,8 @@ def _told(found: tuple[type[Unavailable], str] | None) -> TicketgateError | None
 
 
 @contextmanager
-def placed(path: Path) -> Iterator[None]:
-    """Raise :class:`UnusablePath` if the block cannot create the database file at ``path``.
+def placed(path: Path, what: str = "the database") -> Iterator[None]:
+    """Raise :class:`UnusablePath` if the block cannot create ``what`` at ``path``.
 
     Errors such as a full or broken disk pass through.
     """
@@ -104,7 +104,7 @@ def placed(path: Path) -> Iterator[None]:
         if error.errno not in NO_PLACE:
             raise
         raise UnusablePath(
-            f"cannot create the database at {path}: {error.strerror} ({error.filename})"
+            f"cannot create {what} at {path}: {error.strerror} ({error.filename})"
         ) from error
 
 

@@ -21,6 +21,7 @@ from gateway.store.setup import workflows
 from gateway.store.setup.workflows import ActionRun
 from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import Rows, Work
+from gateway.store.tickets.organisations import organisational_domain
 
 OUTGOING, DELIVERY, NOTICE, TASK = tables.outgoing, tables.delivery, tables.notice, tables.task
 
@@ -330,7 +331,7 @@ class PendingOutgoing:
 
 
 def _domain(address: str) -> str:
-    return address.rpartition("@")[2].lower()
+    return organisational_domain(address.rpartition("@")[2])
 
 
 # ---- reading

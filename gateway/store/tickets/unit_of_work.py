@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.mail.circle import Circle, Claim
-from core.mail.reply_tokens import bare
+from core.mail.our_addresses import our_address
 from core.mail.threading import MOST_THREADS, Ref
 from core.model.message import address_key
 from core.model.ticket import Contact, ParticipantRole, Thread, Ticket
@@ -256,8 +256,7 @@ class UnitOfWork:
 
     def is_ours(self, key: str) -> bool:
         """Tell whether an address key is a user's or a channel's, with or without a plus part."""
-        channels = self.desk.channels
-        return key in channels or bare(key)[0] in channels or key in self.desk.users
+        return key in self.desk.users or our_address(self.desk.channels, key) is not None
 
     def contact_at(self, address: str | None) -> Contact | None:
         """Return the contact of an address as written, or None."""

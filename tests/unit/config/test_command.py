@@ -93,9 +93,22 @@ def test_check_as_json(tmp_path):
 
 
 def test_check_of_a_good_one(tmp_path):
-    """A valid configuration ends with 0."""
-    run = ticketgate("config", "check", cwd=tmp_path)
-    assert (run.returncode, run.stdout) == (0, "built-in defaults: good\n")
+    """A valid configuration ends with 0, and the paths in force are printed."""
+    run = ticketgate("config", "check", cwd=tmp_path, TICKETGATE_BLOBS__URL="s3://key:pw@bucket/x")
+    assert run.returncode == 0
+    assert run.stdout.splitlines() == [
+        "built-in defaults: good",
+        f"Data      {tmp_path}/var",
+        f"Database  {tmp_path}/var/ticketgate.db",
+        "Blobs     s3://key:**********@bucket/x",
+    ]
+    moved = {"TICKETGATE_DATA__DIRECTORY": "/srv/desk/"}
+    answer = json.loads(ticketgate("config", "check", "--json", cwd=tmp_path, **moved).stdout)
+    assert answer["paths"] == {
+        "data": "/srv/desk",
+        "database": "/srv/desk/ticketgate.db",
+        "blobs": "/srv/desk/blobs",
+    }
 
 
 @pytest.mark.parametrize("command", [["config", "show"], ["ticket", "list"]])

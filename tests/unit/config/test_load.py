@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 import config
@@ -15,6 +19,16 @@ from config.load import load
 from config.problems import ConfigError
 from config.settings import ImapSettings, OauthSettings, Settings
 
+WRONG = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.just([7]) | st.just({})
+ENTRIES = st.dictionaries(
+    st.sampled_from(
+        ["name", "host", "port", "tls", "username", "password_file", "after", "x", "grant"]
+    ),
+    WRONG,
+)
+mistakes = st.fixed_dictionaries(
+    {}, optional={"IMAP": st.lists(ENTRIES | WRONG) | WRONG, "OAUTH": st.lists(ENTRIES | WRONG)}
+)
 EXAMPLE = Path(config.__file__).with_name("ticketgate.example.toml")
 
 
@@ -49,12 +63,23 @@ def test_no_file_at_all_gives_the_defaults():
 
 
 def test_the_example_shows_every_key_with_its_default():
-    """The example sets every key, to its default."""
+    """The example sets every key, to its default; an empty url means data.directory."""
     given = tomllib.loads(EXAMPLE.read_text())
     defaults = {
         name: value for name, value in plain(Settings()).items() if name not in {"imap", "oauth"}
     }
-    assert given == defaults
+    assert (given["database"], given["blobs"]) == ({"url": ""}, {"url": ""})
+    assert given | {"database": defaults["database"], "blobs": defaults["blobs"]} == defaults
+    assert load(EXAMPLE, {}).settings == Settings()
+
+
+def test_the_data_directory_of_the_example_moves_everything(tmp_path):
+    """Whoever changes only [data] directory in the example moves database and blobs with it."""
+    path = tmp_path / "ticketgate.toml"
+    path.write_text(EXAMPLE.read_text().replace('directory = "var"', 'directory = "/srv/desk/"'))
+    settings = load(path, {}).settings
+    assert settings.database.url == "sqlite:////srv/desk/ticketgate.db"
+    assert settings.blobs.url == "file:///srv/desk/blobs"
 
 
 def test_the_commented_example_tables_are_valid(tmp_path):
@@ -233,3 +258,27 @@ def test_addresses_to_listen_on(text, listen):
     """An address is parsed into host and port or path, and printed as written."""
     assert parse_listen(text) == listen
     assert str(listen) == text
+
+
+@given(mistakes)
+def test_any_number_of_mistakes_is_reported(tables):
+    """Wrong types, unknown keys and missing keys, many in one table, end in ConfigError only."""
+    with suppress(ConfigError):
+        load(None, {f"TICKETGATE_{name}": json.dumps(value) for name, value in tables.items()})
+
+
+def test_two_mistakes_in_one_mailbox_are_both_told():
+    """A missing key and a wrong value of one [[imap]] table are two problems."""
+    table = {"name": "desk", "host": 7, "port": "x", "surprise": 1}
+    with pytest.raises(ConfigError) as told:
+        load(None, {"TICKETGATE_IMAP": json.dumps([table])})
+    keys = {problem.key for problem in told.value.problems}
+    assert keys >= {"imap.desk.host", "imap.desk.port", "imap.desk.surprise", "imap.desk.username"}
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 100_000, "x = " + "9" * 5_000])
+def test_a_bomb_in_the_file_is_a_problem(tmp_path, text):
+    """A configuration file that would exhaust the stack is reported like any other mistake."""
+    (tmp_path / "bomb.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"nested more than 200 deep|fit into 64 bits"):
+        load(tmp_path / "bomb.toml", {})

@@ -275,3 +275,17 @@ def test_mail_that_the_daemon_holds_is_said_to_be_in_its_hands(cli, monkeypatch,
     monkeypatch.setattr("gateway.intake.worker.Intake.drain", taken)
     done = cli("mail", verb, mail)
     assert (done.code, done.text) == (0, f"mail {mail} is pending: the daemon processes it\n")
+
+
+def test_a_user_who_is_locked_out_but_still_named_is_told(cli, tmp_path):
+    """behaviour.md P04: `user set --active off` lists the actions that still name the user."""
+    cli.json("user", "add", "olga@ours.example", "--name", "Olga")
+    flow = (
+        '[[workflow]]\npipeline = "Support"\nstatus = "New"\n'
+        'actions = [{id = "own", kind = "set_owner", owner = "olga"}]\n'
+    )
+    (tmp_path / "flow.toml").write_text(flow)
+    cli.json("workflow", "import", tmp_path / "flow.toml", "--yes")
+    assert cli.json("user", "set", "olga@ours.example", "--role", "admin")["still_named_by"] == []
+    told = cli("user", "set", "olga@ours.example", "--active", "off").text
+    assert told.endswith("\nstill named by the action own of Support / New\n")

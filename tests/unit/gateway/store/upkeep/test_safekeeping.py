@@ -399,11 +399,11 @@ async def test_the_commands_do_it_all_and_say_so(desk, other_url, tmp_path):
 
 
 async def test_an_old_database_is_upgraded_by_command_only(database_url, tmp_path):
-    """An empty PostgreSQL database exits 78 until upgraded; SQLite is created by any command."""
+    """An absent SQLite file and an empty PostgreSQL database exit 78 until they are upgraded."""
     first = await asyncio.to_thread(
         command, database_url, f"file://{tmp_path}/b", "backup", str(tmp_path / "x.db")
     )
-    assert first.returncode == (0 if database_url.startswith("sqlite") else 78), first.stderr
+    assert first.returncode == 78, first.stderr
     done = await asyncio.to_thread(
         command, database_url, f"file://{tmp_path}/b", "upgrade", "--json"
     )
