@@ -61,6 +61,7 @@ class Policy:
         match await self._service.directory.lookup(address):
             case "ours":
                 envelope.rcpt_tos.append(address)
+                server.commands_without_mail -= 1
                 return "250 2.1.5 OK"
             case "unknown":
                 server.unknown_recipients += 1
