@@ -193,6 +193,7 @@ class LimitSettings(Section):
     mails_per_session: Count = 100
     recipients: Count = 100
     errors: Count = 10
+    commands_without_mail: Count = 20
     exempt: Strings = ("127.0.0.0/8", "::1")
 
 

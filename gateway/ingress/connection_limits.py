@@ -35,6 +35,7 @@ class Limits:
     mails_per_session: int = 100
     recipients: int = 100
     errors: int = 10
+    commands_without_mail: int = 20  # accepted recipients are not counted
     unknown_recipients: int = 5
     error_delay: float = 1.0
     command_seconds: float = 300.0
@@ -43,9 +44,9 @@ class Limits:
     session_seconds: float = 900.0  # not counting the time in DATA
     data_rate: int = 500  # a slower client in DATA is disconnected
     data_window: float = 60.0  # seconds over which the rate is measured
-    # if all connections are taken, one idle this long is closed for a new one; twice as long
-    # after MAIL
-    evict_idle_seconds: float = 5.0
+    # if all connections are taken, one this long without an accepted mail is closed for a new one
+    evict_seconds: float = 1.0
+    evict_data_rate: int = 4096  # bytes of a mail that make up for a second of that time
     hops: int = 100  # Received fields in a mail, at most
     exempt: tuple[str, ...] = LOOPBACK
 

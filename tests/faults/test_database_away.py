@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ from gateway.store.engine import Database
 from gateway.store.queues.wake import Wake
 from tests.faults.conftest import start_server
 from tests.faults.test_kill import mail
-from tests.faults.witness import Dialog, Ledger, letter, send, until
+from tests.faults.witness import ENVELOPE, Dialog, Ledger, letter, send, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,11 +50,18 @@ def away_under_load(
     for number, how in enumerate(stops, 1):
         clients.wait_for(number * total // (len(stops) + 1))
         server.control("-m", how, "-w", "-s", "stop")
+        until(partial(refused_at_mail, daemon))
         soft = send(daemon.port, letter("away"))
         assert soft[:3] in {"451", "421"}, soft
         start_server(server)
     clients.wait_for(total)
     return clients
+
+
+def refused_at_mail(daemon: Daemon) -> bool:
+    """Return whether a client learns at MAIL that it has to come back."""
+    with Dialog(daemon.port) as dialog:
+        return dialog.begin(ENVELOPE[:2]).startswith("451 4.3.0")
 
 
 def finish(daemon: Daemon) -> None:

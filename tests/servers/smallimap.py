@@ -12,6 +12,7 @@ import contextlib
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 
 from tests.servers.loop import Gate, Loop
@@ -24,6 +25,7 @@ __all__ = [
     "BEFORE",
     "RECEIVED",
     "Client",
+    "Endless",
     "Folder",
     "Gate",
     "Mail",
@@ -37,6 +39,13 @@ AFTER = "IMAP4rev1 IDLE MOVE UIDPLUS"
 Action = Callable[
     [Client, bytes, bytes], Awaitable[bool]
 ]  # takes tag and command; True: the command is answered
+
+
+@dataclass(frozen=True, slots=True)
+class Endless:
+    """A step of :meth:`SmallImap.on`: a line that is sent until the client hangs up."""
+
+    line: bytes
 
 
 class SmallImap:
@@ -92,12 +101,12 @@ class SmallImap:
         """Return a step of :meth:`on` that waits for ``open()``; ``reached`` is set on arrival."""
         return Gate(self.loop)
 
-    def on(self, pattern: bytes, *steps: bytes | str | Gate, times: int = 1) -> None:
+    def on(self, pattern: bytes, *steps: bytes | str | Gate | Endless, times: int = 1) -> None:
         """Do these steps for the next ``times`` commands that match (pattern without the tag).
 
-        A step is bytes to send (``%t`` is the tag), a gate, or a word: ``close`` and ``reset`` end
-        the connection, ``silence`` never answers, ``answer`` answers as usual and continues with
-        the next step, ``go on`` answers as usual at the end.
+        A step is bytes to send (``%t`` is the tag), a gate, a flood, or a word: ``close`` and
+        ``reset`` end the connection, ``silence`` never answers, ``answer`` answers as usual and
+        continues with the next step, ``go on`` answers as usual at the end.
         """
         left = [times]
 
@@ -115,11 +124,15 @@ class SmallImap:
         self.actions.insert(0, (pattern, act))
 
     async def _step(
-        self, client: Client, tag: bytes, command: bytes, step: bytes | str | Gate
+        self, client: Client, tag: bytes, command: bytes, step: bytes | str | Gate | Endless
     ) -> None:
         match step:
             case Gate():
                 await step.passed()
+            case Endless(line):
+                piece = line * (1 + (1 << 16) // len(line))
+                while True:
+                    await client.send(piece)
             case bytes():
                 await client.send(step.replace(b"%t", tag))
             case "answer":

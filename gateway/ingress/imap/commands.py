@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -24,12 +24,14 @@ from gateway.ingress.imap.connection import (
     LoginRefused,
     ProtocolError,
     Timeouts,
+    in_turns,
 )
-from gateway.ingress.imap.grammar import FetchResponse
+from gateway.ingress.imap.grammar import FetchResponse, Parts
 
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 TEMPORARY_CODES: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"})  # RFC 5530
 MAX_UIDS: Final = 200  # in one FETCH command
+MAX_UNORDERED: Final = 50_000  # UIDs that we are ready to sort
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,16 @@ class ImapSession:
         """
         answer = await self.connection.run("EXAMINE" if read_only else "SELECT", _folder(folder))
         self.connection.mark_selected()
-        codes = dict(grammar.response_code(parts[0]) for parts in answer)
+        codes: dict[str, str] = {}
+        exists = 0
+        async for parts in in_turns(answer):
+            code, argument = grammar.response_code(parts[0])
+            codes[code] = argument
+            match parts[0][:100].split(None, 3):
+                case [b"*", number, b"EXISTS", *_] if number.isdigit():
+                    exists = max(exists, int(number))
+                case _:
+                    pass
         validity = codes.get("UIDVALIDITY", "")
         if not validity.isdigit() or not int(validity) or "UIDNOTSTICKY" in codes:
             raise ProtocolError(
@@ -156,14 +167,6 @@ class ImapSession:
                 "twice"
             )
         following = codes.get("UIDNEXT", "")
-        exists = max(
-            (
-                int(words[1])
-                for parts in answer
-                if (words := parts[0].split())[2:3] == [b"EXISTS"] and words[1].isdigit()
-            ),
-            default=0,
-        )
         flags = frozenset(codes.get("PERMANENTFLAGS", r"\Seen \Deleted").strip("()").split())
         return Selected(
             uidvalidity=int(validity),
@@ -176,7 +179,7 @@ class ImapSession:
     async def folders(self) -> list[str]:
         """Return the readable names of all folders."""
         names = []
-        for parts in await self.connection.run("LIST", '""', '"*"'):
+        async for parts in in_turns(await self.connection.run("LIST", '""', '"*"')):
             match grammar.parse_items(parts):
                 case [b"*", bytes() as verb, _, _, bytes() as name, *_] if verb.upper() == b"LIST":
                     names.append(grammar.decode_folder(name))
@@ -208,9 +211,25 @@ class ImapSession:
             else []
         )
         criteria += ["UNDELETED"] if undeleted else []
-        uids = grammar.search_results(await self.connection.run("SEARCH", *criteria, prefix="UID"))
         # n:* always includes the newest mail, even if its UID is below n
-        return [uid for uid in uids if uid >= first and (last is None or uid <= last)]
+        return await self._search(*criteria, first=first, last=last)
+
+    async def _search(self, *criteria: str, first: int = 1, last: int | None = None) -> list[int]:
+        """Return the distinct UIDs from ``first`` to ``last`` that the server finds, ascending."""
+        answer = await self.connection.run("SEARCH", *criteria, prefix="UID")
+        ascending = [0]
+        others: set[int] = set()  # of the rare server that keeps no order
+        async for uid in in_turns(_found(answer)):
+            if uid < first or (last is not None and uid > last):
+                continue
+            if uid > ascending[-1]:
+                ascending.append(uid)
+            else:
+                others.add(uid)
+            if others and len(ascending) + len(others) > MAX_UNORDERED:
+                raise ProtocolError("the server lists too many mails in no order")
+        del ascending[0]
+        return sorted({*ascending, *others}) if others else ascending
 
     async def fetch(self, uids: Collection[int], *what: str) -> dict[int, FetchResponse]:
         """Return the data of up to :data:`MAX_UIDS` mails by UID; the server may leave some out."""
@@ -218,7 +237,7 @@ class ImapSession:
             "FETCH", grammar.uid_set(uids), f"(UID {' '.join(what)})", prefix="UID"
         )
         mails: dict[int, FetchResponse] = {}
-        for parts in answer:
+        async for parts in in_turns(answer):
             each = grammar.parse_fetch(parts)
             complete = each is not None and (each.body is not None or not _asks_for_body(what))
             if each is not None and each.uid in uids and complete:
@@ -247,11 +266,7 @@ class ImapSession:
             raise CommandRefused(
                 "the Message-ID contains characters that cannot be searched for"
             ) from None
-        return bool(
-            grammar.search_results(
-                await self.connection.run("SEARCH", "HEADER", "Message-ID", wanted, prefix="UID")
-            )
-        )
+        return bool(await self._search("HEADER", "Message-ID", wanted))
 
     async def append(self, folder: str, raw: bytes, at: datetime) -> None:
         """Add a mail to a folder, marked as read, with the date ``at``.
@@ -284,6 +299,13 @@ class ImapSession:
     async def noop(self) -> None:
         """Send NOOP, so that the server can announce changes."""
         await self.connection.run("NOOP")
+
+
+def _found(answer: Collection[Parts]) -> Iterator[int]:
+    """Yield what SEARCH responses list, and 0 for each response, so that each takes its time."""
+    for parts in answer:
+        yield 0
+        yield from grammar.search_results(parts)
 
 
 def _asks_for_body(what: Collection[str]) -> bool:

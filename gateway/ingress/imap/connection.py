@@ -1,6 +1,7 @@
 """One connection to an IMAP server, and the only use of aioimaplib.
 
-Every command has a time limit and every answer a size limit. aioimaplib 2.0.3 keeps tags, states
+Every command has a time limit, and every answer a limit of bytes and of lines, which are read a
+few in each turn of the event loop. aioimaplib 2.0.3 keeps tags, states
 and pending commands; we read from the socket ourselves (docs/adr/0009). What we use of the library
 is checked by tests/unit/gateway/ingress/imap/test_contract.py.
 
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from aioimaplib.aioimaplib import (
     AUTH,
@@ -31,8 +34,13 @@ from gateway.ingress.imap import grammar
 from gateway.ingress.imap.connect import ImapServer, connect, reason
 from gateway.ingress.imap.grammar import Parts
 
-ANSWER_LIMIT: Final = 128 << 20  # bytes in answer to one command
-_RESPONSE_OVERHEAD: Final = 200  # bytes of memory that each response costs beside its text
+T = TypeVar("T")
+ANSWER_LIMIT: Final = 128 << 20  # bytes after one command
+ANSWER_LINES: Final = 100_000  # lines after one command, also those that nobody asked for
+LINES_PER_TURN: Final = 500  # read before others get their turn of the event loop
+_TURN_SECONDS: Final = 0.005  # spent on answers before others get their turn
+_STATUS_LENGTH: Final = 64 << 10  # bytes of a tagged response that are looked at
+_VERB_LENGTH: Final = 100  # bytes in which the name of an untagged response is looked for
 
 
 class ImapError(Unavailable):
@@ -82,10 +90,14 @@ class Timeouts:
 
 @dataclass(slots=True)
 class _CommandOutput:
-    """The responses to a running command, and the parts of the command still to be sent."""
+    """The responses to a running command, and the parts of the command still to be sent.
+
+    ``size`` and ``lines`` count all that came since the command was sent.
+    """
 
     untagged: list[Parts] = field(default_factory=list)
     size: int = 0
+    lines: int = 0
     challenge: list[str] = field(default_factory=list)  # sent at continuations, last one first
     literal: bytes = b""  # sent at the first continuation
 
@@ -103,19 +115,62 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
         self.last_activity = loop.time()
         self._framing = grammar.Framing()
         self._exists = 0
+        self._unread: deque[bytes] = deque()
+        self._lines = self._unread_lines()
+        self._behind = False  # whether another turn will go on reading
 
     def data_received(self, data: bytes) -> None:
-        """Process bytes from the socket."""
+        """Read the first lines of the bytes from the socket, and the others in later turns."""
         self.last_activity = self.loop.time()
-        if self.lost.done():
-            return
+        self.output.size += len(data)
+        if self.output.size > ANSWER_LIMIT:
+            self._refuse_flood(f"{ANSWER_LIMIT} bytes")
+        self._unread.append(data)
+        if not self._behind:
+            self._read_turn()
+
+    def _unread_lines(self) -> Iterator[Parts | None]:
+        while self._unread:
+            yield from self._framing.feed(self._unread.popleft())
+
+    def _read_turn(self) -> None:
+        """Read a few lines; while others wait, nothing more is read from the socket."""
+        was_behind, self._behind = self._behind, False
         try:
-            for parts in self._framing.feed(data):
-                self._take(parts)
+            self._read_lines()
         except grammar.TooLongError as error:
             self.abort_with(ProtocolError(f"{error}"))
         except (AioImapException, ValueError):
             self.abort_with(ProtocolError("the server answered a command that was not sent"))
+        if self.lost.done():
+            return
+        if self._behind:
+            self.loop.call_soon(self._read_turn)
+            if not was_behind:
+                self.transport.pause_reading()
+        elif was_behind and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _read_lines(self) -> None:
+        for number, parts in enumerate(self._lines, 1):
+            self._count_line()
+            if self.lost.done():
+                return
+            if parts is not None:
+                self._take(parts)
+            if number == LINES_PER_TURN:
+                self._behind = True
+                return
+        self._lines = self._unread_lines()
+
+    def _count_line(self) -> None:
+        self.output.lines += 1
+        if self.output.lines > ANSWER_LINES:
+            self._refuse_flood(f"{ANSWER_LINES} lines")
+
+    def _refuse_flood(self, what: str) -> None:
+        name = self.running or "no command"
+        self.abort_with(ProtocolError(f"the server answered {name} with more than {what}"))
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Note that the socket is closed."""
@@ -142,10 +197,10 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
         elif line.startswith(b"+"):
             self._continue()
         else:
-            self._response_done(line)
+            self._response_done(line[:_STATUS_LENGTH])
 
     def _untagged(self, parts: Parts) -> None:
-        match parts[0][2:].upper().split(None, 2):
+        match parts[0][2:_VERB_LENGTH].upper().split(None, 2):
             case [b"BYE", *_]:
                 if self.running != "LOGOUT":
                     self.abort_with(
@@ -164,13 +219,6 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
                 pass
         if self.running not in ("", "IDLE"):
             self.output.untagged.append(parts)
-            self.output.size += sum(map(len, parts)) + _RESPONSE_OVERHEAD
-            if self.output.size > ANSWER_LIMIT:
-                self.abort_with(
-                    ProtocolError(
-                        f"the server answered one command with more than {ANSWER_LIMIT} bytes"
-                    )
-                )
 
     @property
     def running(self) -> str:
@@ -276,8 +324,8 @@ class ImapConnection:
 
     async def refresh_capabilities(self) -> None:
         """Ask for the capabilities again, since servers may have more after the login."""
-        for parts in await self.run("CAPABILITY"):
-            words = grammar.decode(parts[0]).upper().split()
+        async for parts in in_turns(await self.run("CAPABILITY")):
+            words = grammar.decode(parts[0][:_STATUS_LENGTH]).upper().split()
             if words[1:2] == ["CAPABILITY"]:
                 self.capabilities = frozenset(words[2:])
 
@@ -404,6 +452,16 @@ class ImapConnection:
             pass
         finally:
             self.abort()
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield the items, giving others their turn of the event loop every few milliseconds."""
+    began = time.monotonic()
+    for item in items:
+        yield item
+        if time.monotonic() - began > _TURN_SECONDS:
+            await asyncio.sleep(0)
+            began = time.monotonic()
 
 
 def _check_response(name: str, ended: asyncio.Task[Any]) -> bytes:

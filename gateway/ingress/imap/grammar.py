@@ -16,16 +16,22 @@ from datetime import UTC, datetime
 
 LINE_LIMIT = 4 << 20  # bytes; the longest line we ask for lists 20,000 UIDs
 LITERAL_LIMIT = 64 << 20  # bytes; no mail is larger
+_RESPONSE_LIMIT = LITERAL_LIMIT + LINE_LIMIT
+_PART_OVERHEAD = 100  # bytes of memory that each part costs beside its text
 _SENTENCE_LENGTH = 300  # characters of a server's sentence that are kept
+_PARSED_TEXT = 64 << 10  # bytes of a response beside its literals; what is longer is ignored
+_CODE_LENGTH = 64 << 10  # bytes in which a response code is looked for
+_LITERAL_LENGTH = 30  # bytes at the end of a line that may announce a literal
 _LITERAL = re.compile(rb"~?\{(\d{1,20})\+?\}$")
 _STATUS = re.compile(
-    rb"(?:\+|[^ ]+ (?:OK|NO|BAD|BYE|PREAUTH)\b)", re.IGNORECASE
+    rb"(?:\+|[^ ]{1,99} (?:OK|NO|BAD|BYE|PREAUTH)\b)", re.IGNORECASE
 )  # human text follows, which may end like a literal
 _TOKEN = re.compile(
     rb'\s*(?:(\()|(\))|"((?:[^"\\]|\\.)*)"|((?:[^\s()"\[]|\[[^\]]{0,999}\]?)+)|("))', re.DOTALL
 )
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-_CODE = re.compile(r"\[([A-Za-z0-9.=-]+)(?: ([^\]]*))?\]")
+_CODE = re.compile(r"\[([A-Za-z0-9.=-]+)(?: ([^\[\]]*))?\]")
+_NUMBER = re.compile(rb"\s(\d{1,10})(?!\S)")
 
 _ENCODED_IN_FOLDERS = re.compile(r"&|[^ -~]+")
 
@@ -39,7 +45,7 @@ class TooLongError(ValueError):
 class Framing:
     """Cuts the server's bytes into responses; the bytes may arrive in any pieces."""
 
-    __slots__ = ("_line", "_line_size", "_literal", "_missing", "_parts")
+    __slots__ = ("_line", "_line_size", "_literal", "_missing", "_parts", "_size")
 
     def __init__(self) -> None:
         self._line: list[bytes] = []  # of a line that has not ended
@@ -47,9 +53,13 @@ class Framing:
         self._literal: list[bytes] = []
         self._missing = 0  # bytes of a literal that are still to come
         self._parts: Parts = []
+        self._size = 0  # of the parts
 
-    def feed(self, data: bytes) -> Iterator[Parts]:
-        """Yield each response that ``data`` completes; raises TooLongError beyond the limits."""
+    def feed(self, data: bytes) -> Iterator[Parts | None]:
+        """Yield at each line end in ``data`` the response that it completes, or None.
+
+        Raises TooLongError beyond the limits.
+        """
         at = 0
         while at < len(data):
             if self._missing:
@@ -67,8 +77,8 @@ class Framing:
             self._line_size += len(piece)
             if self._line_size > LINE_LIMIT:
                 raise TooLongError(f"the server sent a line of more than {LINE_LIMIT} bytes")
-            if end and (response := self._close_line()) is not None:
-                yield response
+            if end:
+                yield self._close_line()
 
     def _close_literal(self) -> None:
         self._parts.append(b"".join(self._literal))
@@ -78,13 +88,17 @@ class Framing:
         """Take a complete line; return the response that ends with it, if any."""
         line = b"".join(self._line).rstrip(b"\r\n")
         self._line, self._line_size = [], 0
-        announced = _LITERAL.search(line) if self._parts or not _STATUS.match(line) else None
-        if announced is None:
-            response, self._parts = [*self._parts, line], []
+        start = max(0, len(line) - _LITERAL_LENGTH)
+        announced = _LITERAL.search(line, start)
+        if announced is None or (not self._parts and _STATUS.match(line)):
+            response, self._parts, self._size = [*self._parts, line], [], 0
             return response if len(response) > 1 or line else None
         size = int(announced[1])
         if size > LITERAL_LIMIT:
             raise TooLongError(f"the server announced a piece of {size} bytes")
+        self._size += len(line) + size + _PART_OVERHEAD
+        if self._size > _RESPONSE_LIMIT:
+            raise TooLongError(f"the server sent an answer of more than {_RESPONSE_LIMIT} bytes")
         self._parts.append(line[: announced.start()])
         self._missing = size
         if not size:
@@ -98,10 +112,12 @@ Item = bytes | list["Item"] | None
 def parse_items(parts: Sequence[bytes]) -> list[Item]:
     """Return a response as nested lists: atoms, strings and literals are bytes, NIL is None.
 
-    Unclosed lists and strings end with the response.
+    Unclosed lists and strings end with the response. Of a response longer than anything that we ask
+    for, nothing is returned.
     """
     stack: list[list[Item]] = [[]]
-    for number, part in enumerate(parts):
+    is_short = sum(map(len, parts[::2])) <= _PARSED_TEXT
+    for number, part in enumerate(parts if is_short else ()):
         if number % 2:
             stack[-1].append(part)
             continue
@@ -178,7 +194,8 @@ def decode(value: bytes) -> str:
 
 def printable(line: bytes) -> str:
     """Return the part of a response that people read, as one line without control characters."""
-    return "".join(character if character.isprintable() else " " for character in decode(line))[
+    text = decode(line[: 4 * _SENTENCE_LENGTH])
+    return "".join(letter if letter.isprintable() else " " for letter in text)[
         :_SENTENCE_LENGTH
     ].strip()
 
@@ -192,19 +209,18 @@ def internal_date(value: Item) -> datetime | None:
         return None
 
 
-def search_results(responses: Collection[Parts]) -> list[int]:
-    """Return the distinct numbers of all SEARCH responses, ascending."""
-    numbers: set[int] = set()
-    for parts in responses:
-        words = parts[0].split(b"(")[0].split()
-        if len(parts) == 1 and len(words) > 1 and words[1].upper() == b"SEARCH":
-            numbers.update(int(word) for word in words[2:] if word.isdigit())
-    return sorted(numbers)
+def search_results(response: Parts) -> Iterator[int]:
+    """Yield the numbers of a response if it is that of a SEARCH, in the server's order."""
+    words = response[0][:100].split(None, 2)
+    if len(response) == 1 and [word.upper() for word in words[1:2]] == [b"SEARCH"]:
+        end = response[0].find(b"(")
+        for number in _NUMBER.finditer(response[0], 0, end if end >= 0 else len(response[0])):
+            yield int(number[1])
 
 
 def response_code(line: bytes) -> tuple[str, str]:
     """Return code and argument of a response like ``OK [UIDNEXT 4392]``; both "" without a code."""
-    match = _CODE.search(decode(line))
+    match = _CODE.search(decode(line[:_CODE_LENGTH]))
     return (match[1].upper(), match[2] or "") if match else ("", "")
 
 

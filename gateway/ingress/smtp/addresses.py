@@ -45,7 +45,11 @@ def parse_path(text: str) -> tuple[str, str] | None:
 
 
 class Directory(Protocol):
-    """Knows which addresses are ours."""
+    """Knows which addresses are ours, and whether mail can be stored at all."""
+
+    async def check(self) -> None:
+        """Raise StoreUnavailable if mail cannot be stored now."""
+        ...
 
     async def lookup(self, address: str) -> Verdict:
         """Return whether an address is ours, unknown in our domain, or foreign.
@@ -69,6 +73,9 @@ class Addresses:
         keys = [_key(channel) for channel in channels]
         self._channels = frozenset(f"{local}@{domain}" for local, domain in keys)
         self._domains = frozenset(domain for _, domain in keys)
+
+    async def check(self) -> None:
+        """Do nothing, since memory is always there."""
 
     async def lookup(self, address: str) -> Verdict:
         """Return whether an address is ours; NAME+ANYTHING is ours if NAME is (behaviour.md 5)."""

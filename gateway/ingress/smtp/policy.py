@@ -32,7 +32,7 @@ class Policy:
         address: str,
         _options: list[str],
     ) -> str:
-        """Accept any sender, as long as there is disk space for mail."""
+        """Accept any sender, as long as there is a store and disk space for mail."""
         if not address.isascii() and not envelope.smtp_utf8:
             return "553 5.6.7 A non-ASCII address needs SMTPUTF8"
         try:
@@ -40,6 +40,7 @@ class Policy:
         except DiskFull:
             maillog.refused(source=server.source, reason_code="disk_full", peer=server.host)
             return "452 4.3.1 Not enough disk space, try again later"
+        await self._service.directory.check()
         envelope.mail_from = address
         return "250 2.1.0 OK"
 
@@ -61,6 +62,7 @@ class Policy:
         match await self._service.directory.lookup(address):
             case "ours":
                 envelope.rcpt_tos.append(address)
+                server.commands_without_mail -= 1
                 return "250 2.1.5 OK"
             case "unknown":
                 server.unknown_recipients += 1

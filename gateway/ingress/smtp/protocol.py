@@ -208,7 +208,7 @@ class SMTP(SessionProtocol, base.SMTP):
     async def _receive(self, data: MailData) -> None:
         """Feed ``data`` until the mail ends or reading fails; EndOfInput if the client leaves."""
         began = self.loop.time()
-        self._window = (began, self._received)
+        self._window, self._received_before = (began, self._received), self._received
         self.state = "data"
         while True:
             chunk = self.input_buffer.take_all()
@@ -244,6 +244,7 @@ class SMTP(SessionProtocol, base.SMTP):
             error_id = new_error_id()
             maillog.failed(source=self.source, error_id=error_id, exc=error)
             return self._replies_for(reply_to_error(error, error_id))
+        self.last_mail_at, self.commands_without_mail = self.loop.time(), 0
         return self._replies_for(f"250 2.0.0 Queued as {receipt.mail_id}")
 
     def _replies_for(self, reply: str) -> list[str]:

@@ -2,19 +2,22 @@
 
 Addresses are cached, since every RCPT asks. Before an address is refused, the database is asked
 again, at most a few times a second, so new channels are found at once. While the database is away,
-known recipients are still accepted (storing the mail fails temporarily) and unknown ones get "try
-again later" instead of a false "no such user".
+mail is refused at MAIL, before its sender has sent it all for nothing, and unknown recipients get
+"try again later" instead of a false "no such user".
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 
+from gateway.errors import StoreUnavailable
 from gateway.ingress.smtp.addresses import Addresses, Verdict
 from gateway.store.engine import Database
 from gateway.store.setup.pipelines import load_channels
 
 FRESH_SECONDS = 0.2  # before an unknown address is looked up again
+CHECK_SECONDS = 1.0  # for which an answer of the database, or its absence, is believed
 
 
 class ChannelDirectory:
@@ -24,6 +27,8 @@ class ChannelDirectory:
         self._database = database
         self._addresses = Addresses()
         self._read_at = float("-inf")
+        self._away_at = float("-inf")
+        self._checking = asyncio.Lock()
 
     async def refresh(self) -> None:
         """Read the channels again; StoreUnavailable if that is not possible."""
@@ -31,6 +36,22 @@ class ChannelDirectory:
             channels = await load_channels(connection)
         self._addresses.replace(channel.address for channel in channels)
         self._read_at = time.monotonic()
+
+    async def check(self) -> None:
+        """Raise StoreUnavailable while the database does not answer; sessions share the question.
+
+        Those that ask while it is put wait for the same answer, so none waits twice.
+        """
+        async with self._checking:
+            if time.monotonic() - self._away_at < CHECK_SECONDS:
+                raise StoreUnavailable("the database does not answer")
+            if time.monotonic() - self._read_at < CHECK_SECONDS:
+                return
+            try:
+                await self.refresh()
+            except StoreUnavailable:
+                self._away_at = time.monotonic()
+                raise
 
     async def lookup(self, address: str) -> Verdict:
         """Return whether an address is ours, unknown in our domain, or foreign."""

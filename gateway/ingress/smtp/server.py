@@ -1,8 +1,9 @@
 """Listening sockets and the registry of sessions: who may connect, time limits, shutdown.
 
-When the largest allowed number of sessions is open, the session idle for longest is closed, so that
-silent clients cannot keep others out. One timer per second checks all sessions; a timer per command
-would cost more.
+When the largest allowed number of sessions is open, the session that has gone longest without an
+accepted mail is closed for a new client, whatever it says meanwhile, so that nobody keeps others
+out by holding connections. One timer per second checks all sessions; a timer per command would cost
+more.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from config.listen import parse_listen
 from gateway import maillog
-from gateway.ingress.connection_limits import Admission, Networks
+from gateway.ingress.connection_limits import Admission, Networks, address_group
 from gateway.ingress.smtp.loop_throttle import LoopThrottle
 
 if TYPE_CHECKING:
@@ -81,11 +83,21 @@ class OpenSession(Protocol):
     """What the registry needs of a session."""
 
     state: State
-    since: float
+    host: str
 
     @property
     def in_transaction(self) -> bool:
         """Whether the client has begun a mail."""
+        ...
+
+    @property
+    def last_mail_at(self) -> float:
+        """When it last had a mail accepted, or else began; the event loop's time."""
+        ...
+
+    @property
+    def mail_bytes(self) -> int:
+        """The bytes received so far of a mail in DATA."""
         ...
 
     def check(self, now: float, idle_limit: float) -> None:
@@ -122,33 +134,54 @@ class SessionRegistry:
         """Add a session, or return the reply that refuses it (too many are open, or we stop)."""
         if self.stopping:
             return _STOPPING
-        if len(self.sessions) >= self.service.limits.connections and not self._evict_idle(now):
+        is_full = len(self.sessions) >= self.service.limits.connections
+        if is_full and not self._make_room(session.host, now):
             return _FULL
         self.sessions.add(session)
         self._empty.clear()
         return None
 
-    def _evict_idle(self, now: float) -> bool:
-        """Close the session idle for longest; return whether a session was closed.
+    def _make_room(self, host: str, now: float) -> bool:
+        """Close a session for a client at ``host``; return whether one was closed.
 
-        Sessions in which no mail has begun are closed first; the others only after twice the idle
-        time.
+        It is the session that has gone longest without an accepted mail, if that is long enough, or
+        if its address has at least two sessions more than ``host``. The storing of a mail is never
+        interrupted.
         """
-        min_idle = self.service.limits.evict_idle_seconds
-        idle = [session for session in self.sessions if session.state == "command"]
-        silent = [
+        limits, ended = self.service.limits, [s for s in self.sessions if s.state == "parting"]
+        if ended:  # it only waits for its client to read the last reply
+            self._drop(ended[0])
+            return True
+        places = Counter(address_group(each.host) for each in self.sessions)
+        fair = places[address_group(host)] + 1
+        closable = [
             session
-            for session in idle
-            if now - session.since >= min_idle * (2 if session.in_transaction else 1)
+            for session in self.sessions
+            if session.state != "commit"
+            and (
+                now - session.last_mail_at >= limits.evict_seconds
+                or places[address_group(session.host)] > fair
+            )
         ]
+        # a mail that comes in quickly counts as progress
         oldest = min(
-            silent, key=lambda session: (session.in_transaction, session.since), default=None
+            closable,
+            key=lambda each: each.last_mail_at + each.mail_bytes / limits.evict_data_rate,
+            default=None,
         )
         if oldest is None:
             return False
-        oldest.close_with(_FULL)
-        self.sessions.discard(oldest)
+        self._drop(oldest)
         return True
+
+    def _drop(self, session: OpenSession) -> None:
+        """Close a session to make room for another; it no longer counts as open."""
+        if session.state == "parting":
+            session.abort()
+        else:
+            maillog.refused(source=self.source, reason_code="no_progress", peer=session.host)
+            session.close_with(_FULL)
+        self.sessions.discard(session)
 
     def count_address(self, host: str, now: float) -> str | None:
         """Count a session for its address; return a reply to refuse it if there are too many."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Command = Callable[[Any, str | None], Coroutine[Any, Any, None]]
 
 MAX_LINE = 2048  # RFC 5321, 4.5.3.1.4: 512 and what extensions add
+_CUT_LINE = 4096  # bytes without a line end that end the session
 _COMMANDS_PER_TURN = 64  # before other sessions get their turn
 _LINGER_SECONDS = 5.0
 _HTTP_WORDS = frozenset(
@@ -73,6 +74,8 @@ class SessionProtocol:
         self.tls = ""
         self.mails = 0
         self.unknown_recipients = 0
+        self.commands_without_mail = 0
+        self.last_mail_at = 0.0
         self.trusted = False
         self.hidden = False  # behind a proxy that does not tell its address
         self._errors = 0
@@ -87,6 +90,7 @@ class SessionProtocol:
         self._in_data = 0.0  # seconds spent in DATA
         self._window = (0.0, 0)  # start of the current DATA window, bytes received before it
         self._received = 0
+        self._received_before = 0  # the current DATA
 
     # Implemented in protocol.py, the only module that may import aiosmtpd.
 
@@ -100,13 +104,16 @@ class SessionProtocol:
         """Greet a client, or send it the reply by which the registry refuses it."""
         self.transport = transport
         self.input_buffer.attach(cast("asyncio.Transport", transport))
-        self._opened = self.since = self.loop.time()
+        self._opened = self.since = self.last_mail_at = self.loop.time()
         peer = transport.get_extra_info("peername")
         self.host = peer[0] if isinstance(peer, tuple) else ""
         self.session = self._create_session()
         self.envelope = self._create_envelope()
-        refused = self.registry.add(self, self.since)
+        # counted first: a client over its own limit must not take the place of another
+        refused = None if self._is_proxied else self._count_address()
+        refused = refused or self.registry.add(self, self.since)
         if refused is not None:
+            self.registry.remove(self, self._counted_address)
             self.close_with(refused)
             return
         self._task = self.loop.create_task(self._handle_client())
@@ -137,12 +144,30 @@ class SessionProtocol:
         if self._resume is not None and not self._resume.done():
             self._resume.set_result(None)
 
+    @property
+    def _is_proxied(self) -> bool:
+        """Whether the PROXY header tells the client's address."""
+        return bool(self.service.proxy_from) and self.host in self.service.proxies
+
+    def _count_address(self) -> str | None:
+        """Count the connection for its address; if it is one too many, return the last reply."""
+        refused = self.registry.count_address(self.host, self.since)
+        if refused is None:
+            self._counted_address = self.host
+            self.trusted = self.host in self.service.exempt
+        return refused
+
     # Called by the registry.
 
     @property
     def in_transaction(self) -> bool:
         """Whether the client has begun a mail."""
         return self.envelope is not None and self.envelope.mail_from is not None
+
+    @property
+    def mail_bytes(self) -> int:
+        """The bytes received so far of a mail in DATA."""
+        return self._received - self._received_before if self.state == "data" else 0
 
     def check(self, now: float, idle_limit: float) -> None:
         """End the session if it is too slow for its state (reliability.md 8)."""
@@ -227,18 +252,13 @@ class SessionProtocol:
                 self.registry.remove(self, self._counted_address)
 
     async def _greet(self) -> bool:
-        if (
-            self.service.proxy_from
-            and self.host in self.service.proxies
-            and not await self._read_proxy()
-        ):
-            return False
-        refused = self.registry.count_address(self.host, self.since)
-        if refused is None:
-            self._counted_address = self.host
-            self.trusted = self.host in self.service.exempt
+        refused = None
+        if self._is_proxied:
+            if not await self._read_proxy():
+                return False
+            refused = self._count_address()
         self._replies.append(encoded(refused) if refused is not None else self.banner)
-        self.state = "command"
+        self.state, self.since = "command", self.loop.time()
         return refused is None
 
     async def _command_loop(self) -> None:
@@ -247,7 +267,6 @@ class SessionProtocol:
             line = self.input_buffer.take_line(MAX_LINE)
             if line is None:
                 await self._flush()
-                self.since = self.loop.time()
                 await self.input_buffer.wait_for_data()
                 commands = 0
                 continue
@@ -255,6 +274,7 @@ class SessionProtocol:
             await self._run_command(line)
             if self._errors > errors:
                 await self._delay_after_error()
+            self.since = self.loop.time()  # not at each byte: half a command is no sign of life
             commands += 1
             if commands >= _COMMANDS_PER_TURN:
                 commands = 0
@@ -263,17 +283,14 @@ class SessionProtocol:
 
     async def _run_command(self, line: bytes) -> None:
         """Execute a command line; after an internal error, reply with its number, and go on."""
+        self.commands_without_mail += 1
         if not line.endswith(b"\r\n") or b"\0" in line or b"\r" in line[:-2]:
             await self._reject_line(line)
             return
         verb, _, rest = line[:-2].partition(b" ")
         verb = verb.upper()
         command = self.commands.get(verb)
-        if (
-            command is None
-            or self.registry.stopping
-            or self.mails >= self.service.limits.mails_per_session
-        ):
+        if command is None or self.registry.stopping or self._used_up():
             await self._refuse_command(verb, command)
             return
         try:
@@ -290,12 +307,26 @@ class SessionProtocol:
             maillog.failed(source=self.source, error_id=error_id, exc=error)
             await self.push(reply_to_error(error, error_id))
 
+    def _used_up(self) -> str:
+        """Return the last reply if the session had its share of mails or commands, or else ""."""
+        limits = self.service.limits
+        if self.mails >= limits.mails_per_session:
+            return "421 4.7.0 Too many mails in one session, please reconnect"
+        if self.commands_without_mail > limits.commands_without_mail:
+            return "421 4.7.0 Too many commands without a mail"
+        return ""
+
     async def _reject_line(self, line: bytes) -> None:
+        size = len(line)
         while not line.endswith(b"\n"):
+            if size >= _CUT_LINE:
+                await self.end_with("500 5.5.2 Line too long")
+                return
             following = self.input_buffer.take_line(MAX_LINE)
             if following is None:
                 await self.input_buffer.wait_for_data()
             else:
+                size += len(following)
                 line = following[-1:]
                 if line != b"\n":
                     continue
@@ -314,7 +345,7 @@ class SessionProtocol:
         elif command is None:
             await self.push("500 5.5.1 Unknown command")
         else:
-            await self.end_with("421 4.7.0 Too many mails in one session, please reconnect")
+            await self.end_with(self._used_up())
 
     async def _delay_after_error(self) -> None:
         """Wait before replying to an error; end the session after too many errors."""

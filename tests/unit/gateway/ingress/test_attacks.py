@@ -8,35 +8,126 @@ from pathlib import Path
 
 from gateway.ingress.connection_limits import Limits
 from gateway.ingress.mail_files import FoundMail, iter_paths
+from tests.unit.gateway.ingress.conftest import until
+
+FULL = "421 4.3.2 Too many connections, try again later"
+HOLD = Limits(connections=3, evict_seconds=60.0)
 
 
-async def test_a_begun_mail_does_not_keep_its_place(open_desk):
-    """Silent clients are dropped for active ones, even after MAIL."""
-    desk = await open_desk(limits=Limits(connections=3, evict_idle_seconds=0.0))
-    silent = [await desk.hello() for _ in range(3)]
-    for client in silent[:2]:
-        assert (await client.say("MAIL FROM:<a@client.example>")).startswith("250")
-    good = await desk.hello()
-    assert await silent[2].reply() == "421 4.3.2 Too many connections, try again later"
-    assert (await good.mail(b"x\r\n")).startswith("250")
-    assert (await good.say("MAIL FROM:<a@client.example>")).startswith("250")
-    second = await desk.hello()
-    assert (await second.mail(b"y\r\n")).startswith("250")
-    left = [asyncio.create_task(client.reply()) for client in silent[:2]]
-    (gone,), (stays,) = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED, timeout=10)
-    assert gone.result().startswith("421 4.3.2")
-    stays.cancel()
+def clock():
+    """Return the time by which sessions are judged."""
+    return asyncio.get_running_loop().time()
 
 
-async def test_a_mail_under_way_is_given_time(open_desk):
-    """Within a mail a client may be silent for twice as long as an idle one."""
-    desk = await open_desk(limits=Limits(connections=1, evict_idle_seconds=60.0))
-    busy = await desk.hello()
-    await busy.say("MAIL FROM:<a@client.example>")
+async def whole(desk, client, data):
+    """Send bytes and return once the server has read them."""
+    session = session_of(desk, client)
+    before = session._received
+    await client.send(data)
+    await until(lambda: session._received == before + len(data))
+
+
+def session_of(desk, client):
+    """Return the server's side of a connection."""
+    port = client.writer.get_extra_info("sockname")[1]
+    return next(
+        session
+        for session in desk.server._registry.sessions
+        if session.transport.get_extra_info("peername")[1] == port
+    )
+
+
+async def test_the_one_longest_without_a_mail_goes(open_desk):
+    """Neither commands nor a begun mail keep a place, only accepted mail does."""
+    desk = await open_desk(limits=HOLD)
+    sender, talker, beginner = [await desk.hello() for _ in range(3)]
+    for age, client in enumerate((beginner, talker, sender), 1):
+        session_of(desk, client).last_mail_at -= age
+    await beginner.begin()
+    assert (await sender.mail(b"x\r\n")).startswith("250")
+    assert (await talker.say("NOOP")).startswith("250")
+    registry, now = desk.server._registry, clock()
+    for client in (talker, beginner, sender):
+        assert registry._make_room("127.0.0.1", now + 61)
+        assert await client.reply() == FULL
+    assert not registry._make_room("127.0.0.1", now + 61)
+
+
+async def test_a_new_session_is_given_time(open_desk):
+    """No session is closed for another within the first second, or the one after a mail."""
+    desk = await open_desk(limits=Limits(connections=1, evict_seconds=60.0))
+    client, began = await desk.hello(), clock()
     registry = desk.server._registry
-    since = next(iter(registry.sessions)).since
-    assert not registry._evict_idle(since + 119.0)
-    assert registry._evict_idle(since + 121.0)
+    assert not registry._make_room("127.0.0.1", began + 59)
+    session_of(desk, client).last_mail_at -= 100
+    assert (await client.mail(b"x\r\n")).startswith("250")
+    assert not registry._make_room("127.0.0.1", began + 59)
+    assert registry._make_room("127.0.0.1", clock() + 61)
+
+
+async def test_a_mail_that_comes_in_quickly_is_let_finish(open_desk):
+    """A sender of 4 KiB a second keeps its place; one of a few bytes does not."""
+    desk = await open_desk(limits=HOLD)
+    slow, quick, silent = [await desk.hello() for _ in range(3)]
+    for client, size in ((slow, 100), (quick, 250_000)):
+        await client.begin()
+        await whole(desk, client, b"x" * size)
+    session_of(desk, silent).last_mail_at += 30
+    registry, now = desk.server._registry, clock()
+    for client in (slow, silent, quick):
+        assert registry._make_room("127.0.0.1", now + 100)
+        assert await client.reply() == FULL
+    await until(lambda: not desk.server.sessions)
+    assert desk.spool.stored() == []
+
+
+async def test_a_mail_being_stored_is_never_cut_off(open_desk):
+    """A new client waits its turn rather than end the commit of a mail."""
+    desk = await open_desk(limits=Limits(connections=1, evict_seconds=0.0))
+    busy = await desk.hello()
+    desk.spool.gate.clear()
+    desk.spool.entered.clear()
+    await busy.begin()
+    await busy.send(b"x\r\n.\r\n")
+    await desk.spool.entered.wait()
+    assert await (await desk.connect()).reply() == FULL
+    desk.spool.gate.set()
+    assert (await busy.reply()).startswith("250")
+
+
+async def test_the_address_with_most_places_makes_room(open_desk):
+    """One with few places gets another at once, and never by turns with those that have as many."""
+    desk = await open_desk(limits=HOLD)
+    crowd = [await desk.hello() for _ in range(3)]
+    single = await desk.connect(local_addr=("127.0.0.2", 0))
+    assert (await single.reply()).startswith("220")
+    assert await crowd[0].reply() == FULL
+    assert await (await desk.connect(local_addr=("127.0.0.2", 0))).reply() == FULL
+    for client in (single, *crowd[1:]):
+        assert (await client.say("NOOP")).startswith("250")
+
+
+async def test_a_client_over_its_own_limit_takes_nobodys_place(open_desk):
+    """Its connections are refused before a place is made."""
+    limits = Limits(connections=3, connections_per_address=2, evict_seconds=0.0, exempt=())
+    desk = await open_desk(limits=limits)
+    clients = [await desk.hello() for _ in range(2)]
+    clients.append(await desk.connect(local_addr=("127.0.0.2", 0)))
+    assert (await clients[2].reply()).startswith("220")
+    for _ in range(3):
+        assert (await (await desk.connect()).reply()).startswith("421 4.7.0")
+    for client in clients:
+        assert (await client.say("NOOP")).startswith("250")
+
+
+async def test_an_ended_session_keeps_no_place(open_desk):
+    """A client that does not read its last reply makes room for the next."""
+    desk = await open_desk(limits=Limits(connections=1))
+    ended = await desk.hello()
+    await ended.send(b"GET / HTTP/1.1\r\n")
+    session = session_of(desk, ended)
+    await until(lambda: session.state == "parting")
+    assert (await (await desk.hello()).mail(b"x\r\n")).startswith("250")
 
 
 def test_special_files_are_not_opened(tmp_path: Path) -> None:

@@ -100,6 +100,70 @@ async def test_an_ended_session_executes_nothing(open_desk, printed_log):
     assert "failed" not in printed_log.getvalue()
 
 
+async def test_commands_without_a_mail(open_desk):
+    """After twenty commands that bring no mail the next one gets 421, except QUIT."""
+    desk = await open_desk()
+    first, second = await desk.hello(), await desk.hello()  # EHLO is the first command
+    for client in (first, second):
+        for command in ("NOOP", "RSET", "VRFY x", "MAIL FROM:<a@c.example>", "RSET") * 3:
+            assert (await client.say(command))[:2] == "25"
+        for _ in range(4):
+            assert (await client.say("NOOP")).startswith("250")
+    assert (await first.say("NOOP")).startswith("421 4.7.0")
+    assert await first.reply() == ""
+    assert (await second.say("QUIT")).startswith("221")
+
+
+async def test_mail_and_its_recipients_are_progress(open_desk):
+    """Accepted recipients are not counted, and each accepted mail begins the count anew."""
+    desk = await open_desk(limits=Limits(commands_without_mail=3, recipients=4))
+    client = await desk.hello()
+    for _ in range(5):
+        await client.say("MAIL FROM:<a@client.example>")
+        for number in range(4):
+            reply = await client.say(f"RCPT TO:<support+{number}@desk.example>")
+            assert reply.startswith("250"), reply
+        assert (await client.say("DATA")).startswith("354")
+        assert (await client.say("x\r\n.")).startswith("250")
+    await client.begin()
+    await client.send(b"bare\nnewline\r\n.\r\n")  # a refused mail is no progress
+    assert (await client.reply()).startswith("550")
+
+
+async def test_a_refused_mail_is_no_progress(open_desk):
+    """A session whose mails are refused comes to its end."""
+    desk = await open_desk(limits=Limits(commands_without_mail=5, message_bytes=100))
+    client = await desk.hello()
+    for _ in range(2):
+        assert (await client.mail(b"x" * 200 + b"\r\n")).startswith("552")
+    assert (await client.say("RSET")).startswith("421 4.7.0")
+
+
+async def test_a_line_without_end_is_cut_off(desk):
+    """A line of 4 KiB is refused and the session goes on; a longer one ends it."""
+    client = await desk.hello()
+    assert (await client.say("NOOP " + "x" * (4096 - 7))).startswith("500 5.5.2")
+    assert (await client.say("NOOP")).startswith("250")
+    await client.send(b"NOOP " + b"x" * (4096 - 5))
+    assert (await client.reply()).startswith("500 5.5.2")
+    assert await client.reply() == ""
+
+
+async def test_half_a_command_is_no_sign_of_life(desk):
+    """The idle time of a client that sends a byte now and then goes on."""
+    client, began = await desk.hello(), now()
+    session = next(iter(desk.server._registry.sessions))
+    session.since -= 200
+    before = session._received
+    await client.send(b"N")
+    await until(lambda: session._received > before and not session._replies)
+    await asyncio.sleep(0)
+    await later(desk, 99, began)
+    assert desk.server.sessions == 1
+    await later(desk, 101)
+    assert (await client.reply()).startswith("421 4.4.2")
+
+
 async def test_unknown_recipients_of_a_session(desk):
     """A client that guesses addresses is cut off at the fifth."""
     client = await desk.hello()
@@ -219,32 +283,29 @@ async def test_a_session_has_fifteen_minutes(desk):
 
 
 async def test_silent_sockets_do_not_keep_a_good_client_out(open_desk):
-    """The longest silent client is dropped, but none during a mail."""
-    desk = await open_desk(limits=Limits(connections=3, evict_idle_seconds=0.0))
-    busy = await desk.hello()
-    await busy.begin()
-    silent = [await desk.connect() for _ in range(2)]
+    """The client longest without a mail is dropped for each new one."""
+    desk = await open_desk(limits=Limits(connections=3, evict_seconds=0.0))
+    silent = [await desk.connect() for _ in range(3)]
     for client in silent:
         await client.reply()
     for _ in range(10):
         good = await desk.hello()
         assert (await good.mail(b"x\r\n")).startswith("250")
-    assert [await client.closed() for client in silent] == [True, True]
-    await busy.send(b"y\r\n.\r\n")
-    assert (await busy.reply()).startswith("250")
+    assert [await client.closed() for client in silent] == [True, True, True]
 
 
 async def test_a_thousand_idle_sockets(open_desk):
     """With a thousand silent connections mail still comes in."""
-    desk = await open_desk(limits=Limits(evict_idle_seconds=0.0))
+    desk = await open_desk(limits=Limits(evict_seconds=0.0))
     for _ in range(1000):
         await desk.connect()
     assert desk.server.sessions <= 200
     assert (await (await desk.hello()).mail(b"x\r\n")).startswith("250")
 
 
-async def test_a_client_that_reads_no_replies_is_cut_off(desk):
+async def test_a_client_that_reads_no_replies_is_cut_off(open_desk):
     """A client that reads no replies is no longer read from, then cut off."""
+    desk = await open_desk(limits=Limits(commands_without_mail=2_000_000))
     client = await desk.hello()
     client.writer.transport.pause_reading()
     session = next(iter(desk.server._registry.sessions))

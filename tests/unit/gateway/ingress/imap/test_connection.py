@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from gateway.ingress.imap.commands import ImapSession
+from gateway.ingress.imap.commands import MAX_UNORDERED, ImapSession
 from gateway.ingress.imap.connect import ImapServer
 from gateway.ingress.imap.connection import (
     CommandRefused,
@@ -241,6 +241,20 @@ async def test_unrequested_mail_is_ignored(server):
     server.on(rb"UID FETCH", b"* 5 FETCH (UID 77 BODY[] {1}\r\nx)\r\n", "go on")
     assert set(await session.fetch([1], "BODY.PEEK[]")) == {1}
     await session.close()
+
+
+async def test_found_mails_are_listed_once_and_ascending(server):
+    """However a server lists the mails it found; a long list in no order is refused."""
+    session = await opened(server)
+    server.on(rb"UID SEARCH", b"* SEARCH 5 3\r\n* SEARCH 3 9 5\r\n* 5 EXISTS\r\n%t OK done\r\n")
+    assert await session.uids(2) == [3, 5, 9]
+    server.on(rb"UID SEARCH", b"* SEARCH 9 5 3\r\n%t OK done\r\n")
+    assert await session.uids(4, 8) == [5]
+    many = b" ".join(b"%d" % uid for uid in range(MAX_UNORDERED + 1, 0, -1))
+    server.on(rb"UID SEARCH", b"* SEARCH " + many + b"\r\n%t OK done\r\n")
+    with pytest.raises(ProtocolError, match="in no order"):
+        await session.uids(1)
+    session.abort()
 
 
 async def test_an_endless_answer_is_given_up(server):

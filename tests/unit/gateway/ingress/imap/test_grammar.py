@@ -33,7 +33,7 @@ READ = [
 
 def framed(pieces):
     framing = Framing()
-    return [response for piece in pieces for response in framing.feed(piece)]
+    return [response for piece in pieces for response in framing.feed(piece) if response]
 
 
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=40))
@@ -41,6 +41,13 @@ def test_pieces_do_not_matter(cuts):
     """Split anywhere, the responses are the same; braces at the end of text are no literal."""
     places = [0, *sorted(cuts), len(WHOLE)]
     assert framed(WHOLE[a:b] for a, b in pairwise(places)) == READ
+
+
+def test_an_answer_of_endless_pieces_is_given_up():
+    """Literals without end in one answer are refused before they fill the memory."""
+    for pieces in ([b"x {1048576}\r\n" + b"y" * (1 << 20)] * 100, [b"x {0}\r\n" * 1_000_000]):
+        with pytest.raises(TooLongError, match="an answer of more than"):
+            framed(pieces)
 
 
 def test_single_bytes_and_bare_line_ends_are_read_too():
@@ -88,7 +95,7 @@ def test_no_response_upsets_the_reader(parts):
     """Reading any bytes as a response never raises an error."""
     grammar.parse_items(parts)
     grammar.parse_fetch(parts)
-    grammar.search_results([parts])
+    list(grammar.search_results(parts))
     grammar.response_code(parts[0])
     grammar.decode_folder(parts[0])
 
@@ -141,10 +148,10 @@ def test_an_invalid_date_is_left_out(text):
     assert grammar.internal_date(text) is None
 
 
-def test_search_answers_are_merged():
-    """Several SEARCH lines, none, repeated numbers and a final MODSEQ are merged."""
+def test_search_answers_are_read_in_their_order():
+    """The numbers of several SEARCH lines are read, a final MODSEQ and other lines are not."""
     lines = [[b"* SEARCH 5 3"], [b"* search 3 9 (MODSEQ 77)"], [b"* SEARCH"], [b"* 5 EXISTS"]]
-    assert grammar.search_results(lines) == [3, 5, 9]
+    assert [uid for line in lines for uid in grammar.search_results(line)] == [5, 3, 3, 9]
 
 
 @given(st.sets(st.integers(1, 60), min_size=1))

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.errors import DiskFull, StoreUnavailable
 from gateway.ingress.connection_limits import Limits
+from gateway.ingress.smtp.addresses import Addresses, Verdict
 
 MAIL = b"From: a@client.example\r\nSubject: Drucker\r\n\r\nEs brennt.\r\n"
 
@@ -300,14 +301,15 @@ async def test_an_http_client_is_cut_off(desk):
 async def test_long_and_odd_command_lines(desk):
     """Long lines and lines ending in LF alone are refused; the session goes on."""
     client = await desk.hello()
-    assert (await client.say("NOOP " + "x" * 100_000)).startswith("500 5.5.2")
+    assert (await client.say("NOOP " + "x" * 3_000)).startswith("500 5.5.2")
     await client.send(b"NOOP\n")
     assert (await client.reply()).startswith("500 5.5.2")
     assert (await client.say("NOOP")).startswith("250")
 
 
-async def test_many_commands_do_not_delay_others(desk):
+async def test_many_commands_do_not_delay_others(open_desk):
     """While one client has pipelined 20,000 commands, another one can deliver."""
+    desk = await open_desk(limits=Limits(commands_without_mail=30_000))
     noisy, good = await desk.hello(), await desk.hello()
     noisy.writer.write(b"NOOP\r\n" * 20_000)
     assert (await good.mail(MAIL)).startswith("250")
@@ -356,10 +358,33 @@ async def test_hops(desk, filler):
     assert (await client.mail(b"received: x\r\n" * 100 + body)).startswith("250")
 
 
-class Broken:
+class Away(Addresses):
+    """A directory whose store can be away."""
+
+    is_away = True
+
+    async def check(self) -> None:
+        if self.is_away:
+            raise StoreUnavailable("secret")
+
+
+async def test_without_a_store_mail_is_refused_before_it_is_sent(open_desk):
+    """While the store is away MAIL gets 451; afterwards the same session delivers."""
+    directory = Away(["support@desk.example"])
+    desk = await open_desk(directory=directory)
+    client = await desk.hello()
+    reply = await client.say("MAIL FROM:<a@client.example>")
+    assert reply.startswith("451 4.3.0")
+    assert "secret" not in reply
+    assert (await client.say("RCPT TO:<support@desk.example>")).startswith("503")
+    directory.is_away = False
+    assert (await client.mail(MAIL)).startswith("250")
+
+
+class Broken(Addresses):
     """A recipient directory that raises an error."""
 
-    async def lookup(self, address: str) -> str:
+    async def lookup(self, address: str) -> Verdict:
         raise RuntimeError(f"SELECT secret FROM {address}")
 
 

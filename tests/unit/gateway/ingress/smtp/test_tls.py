@@ -8,6 +8,7 @@ import ssl
 
 import pytest
 
+from gateway.ingress.connection_limits import Limits
 from gateway.ingress.smtp.tls import Certificate
 from tests.unit.gateway.ingress.conftest import until
 
@@ -142,6 +143,16 @@ async def test_plain_text_instead_of_a_handshake_ends_the_session(desk):
     await client.send(b"MAIL FROM:<a@client.example>\r\n" * 10)
     assert await client.closed()
     assert (await (await desk.hello()).mail(MAIL)).startswith("250")
+
+
+async def test_a_silent_handshake_keeps_no_place(open_desk, pair):
+    """A client that says nothing after STARTTLS makes room for another."""
+    limits = Limits(connections=1, evict_seconds=0.0)
+    desk = await open_desk(limits=limits, certificate=Certificate(pair.certificate, pair.key))
+    client = await desk.hello()
+    assert (await client.say("STARTTLS")).startswith("220 ")
+    assert (await (await desk.hello()).mail(MAIL)).startswith("250")
+    assert await client.closed()
 
 
 async def test_a_renewed_certificate_is_used_without_a_restart(desk, pair, pairs):
