@@ -122,7 +122,7 @@ class Database:
         power cut, but never damages the database; it is for leases only.
         """
         engine = self._writer if durable else self._lease
-        async with self._turn():
+        async with self._in_turn():
             with translated():
                 async with engine.connect() as connection:
                     await connection.begin()
@@ -138,7 +138,7 @@ class Database:
                     await uninterrupted(connection.commit())
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _in_turn(self) -> AsyncIterator[None]:
         """Wait for the other writers of this process; the patience that is left is for others.
 
         So a file that another process keeps locked costs each writer its patience once, however

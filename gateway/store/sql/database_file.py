@@ -24,12 +24,13 @@ class DatabaseReplaced(StoreUnavailable):
 class DatabaseFile:
     """The path of one open database, and which file it led to when it was first opened."""
 
-    __slots__ = ("_identity", "path", "seconds")
+    __slots__ = ("_identity", "_log", "path", "seconds")
 
     def __init__(self, path: Path, seconds: float) -> None:
         """Wait at most ``seconds`` for another writer in the next transaction."""
         self.path = path
         self.seconds = seconds
+        self._log = path.with_name(path.name + LOG_SUFFIX)
         self._identity: Identity | None = None
 
     def adopt(self) -> None:
@@ -48,21 +49,21 @@ class DatabaseFile:
 
     def log_identity(self) -> Identity | None:
         """Return which file the write-ahead log is, None where there is none."""
-        return identity(f"{self.path}{LOG_SUFFIX}")
+        return identity(self._log)
 
     def check_log(self, known: Identity | None) -> None:
         """Raise :class:`DatabaseReplaced` if the write-ahead log is another than ``known``."""
         if self.log_identity() != known:
             raise DatabaseReplaced(
-                f"the log {self.path}{LOG_SUFFIX} of the database was removed or replaced while it "
+                f"the log {self._log} of the database was removed or replaced while it "
                 "was open: restart the daemon"
             )
 
 
-def identity(path: Path | str) -> Identity | None:
+def identity(path: Path) -> Identity | None:
     """Return device and inode of a file; None where there is none or it cannot be seen."""
     try:
-        found = os.stat(path)
+        found = path.stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino

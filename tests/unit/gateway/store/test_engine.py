@@ -15,7 +15,7 @@ from gateway.errors import SchemaOutdated, StoreUnavailable, UsageError
 from gateway.store import engine
 from gateway.store.engine import Database, NotDurable, upgrade
 from gateway.store.schema import tables
-from gateway.store.sql import bulk, database_file, sqlite
+from gateway.store.sql import bulk, sqlite
 
 
 async def value(database: Database, name: str = "ticket") -> int:
@@ -392,12 +392,15 @@ async def test_asking_for_the_file_costs_a_commit_nothing(tmp_path: Path):
     path = tmp_path / "x.db"
     database = await Database.open(f"sqlite:///{path}", node="n")
     asked: list[str] = []
-    real = os.stat
+    real = Path.stat
+
+    def stat_of(self: Path) -> os.stat_result:
+        asked.append(str(self))
+        return real(self)
+
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                database_file.os, "stat", lambda name: asked.append(str(name)) or real(name)
-            )
+            patch.setattr(Path, "stat", stat_of)
             async with database.write() as connection:
                 await bulk.allot(connection, "ticket", 1)
     finally:

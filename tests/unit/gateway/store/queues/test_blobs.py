@@ -12,7 +12,8 @@ from obstore.store import MemoryStore
 
 from gateway.errors import NotFound, StoreUnavailable, UsageError
 from gateway.store.queues import blobs as module
-from gateway.store.queues.blobs import RemoteBlobs, intact, key_of, open_blobs
+from gateway.store.queues.blob_files import key_of
+from gateway.store.queues.blobs import RemoteBlobs, intact, open_blobs
 
 RAW = b"From: a@example.org\r\n\r\n" + bytes(range(256)) * 2000
 DIGEST = hashlib.sha256(RAW).hexdigest()
@@ -80,10 +81,10 @@ async def test_a_file_has_its_name_only_when_it_and_its_folder_are_on_disk(tmp_p
     )
     key = await open_blobs(f"file://{tmp_path}/b").put(RAW, DIGEST)
     target = tmp_path / "b" / key
-    assert done[:2] == [tmp_path, tmp_path / "b"]
-    assert done[2].name.startswith(target.name)
-    assert done[2].suffix == ".part"
-    assert done[3:] == ["rename", target.parent]
+    assert done[:3] == [tmp_path, tmp_path / "b", tmp_path / "b"]
+    assert done[3].name.startswith(target.name)
+    assert done[3].suffix == ".part"
+    assert done[4:] == ["rename", target.parent]
 
 
 async def test_an_error_at_the_sync_leaves_no_file(tmp_path, monkeypatch):

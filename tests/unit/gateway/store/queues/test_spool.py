@@ -309,7 +309,7 @@ async def test_a_mail_that_cannot_be_stored_leaves_nothing(spool, register, monk
         raise OSError(28, "no space")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gateway.store.queues.blobs.os.fsync", full)
+        patch.setattr("gateway.store.queues.blob_files.os.fsync", full)
         with pytest.raises(DiskFull):
             await spool.put([mail(b"a"), mail(BIG)])
     assert await register.total() == 0
