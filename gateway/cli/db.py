@@ -19,7 +19,7 @@ from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file, run
 from gateway.cli.option_values import AsJson
 from gateway.cli.output import count, emit, progress, table
-from gateway.daemon.assemble import Installation
+from gateway.daemon.assemble import Installation, refuse_missing_database
 from gateway.store.sql import nodes
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ app = App("Upgrade, check, back up and copy the database.")
 def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
     """Upgrade the database to the schema that this version needs."""
     with explained():
-        before, after = asyncio.run(_upgrade(_settings(context).database.url))
+        settings = _settings(context)
+        refuse_missing_database(settings)
+        before, after = asyncio.run(_upgrade(settings.database.url))
     if as_json:
         emit({"before": before, "after": after})
     elif before == after:

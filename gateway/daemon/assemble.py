@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from gateway.clock import Clock
+from gateway.errors import Misconfigured
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -62,8 +63,10 @@ async def open_installation(
 
     A missing SQLite database is created.
 
-    Raises the errors of :meth:`gateway.store.engine.Database.open`.
+    Raises the errors of :meth:`gateway.store.engine.Database.open`, and Misconfigured where the
+    database is missing whose blobs are there.
     """
+    refuse_missing_database(settings)
     clock = Clock.from_environ(environ)
 
     from gateway.store.engine import Database
@@ -341,6 +344,36 @@ class Installation:
         from gateway.desk.held_mail import HeldMailDesk
 
         return self._acting(HeldMailDesk, actor)
+
+
+def refuse_missing_database(settings: Settings) -> None:
+    """Raise Misconfigured where a new database would be made beside the blobs of another one."""
+    from gateway.store.engine import file_of, parsed
+
+    path = file_of(parsed(settings.database.url))
+    if path is None or (path.exists() and path.stat().st_size):
+        return
+    from gateway.store.queues.blob_files import FileBlobs
+    from gateway.store.queues.blobs import open_blobs
+
+    blobs = open_blobs(settings.blobs.url)
+    if isinstance(blobs, FileBlobs) and next(blobs.folder.glob("??/*"), None) is not None:
+        raise Misconfigured(
+            f"there is no database at {path}, but {blobs.folder} holds mail of one: put the "
+            "database back, or move that folder away to begin with an empty desk"
+        )
+
+
+async def refuse_missing_blobs(spool: Spool) -> None:
+    """Raise Misconfigured where the folder of the blobs that mails name is missing."""
+    from gateway.store.queues.blob_files import FileBlobs
+    from gateway.store.queues.raw_places import lost_blobs
+
+    if await lost_blobs(spool.database, spool.blobs) and isinstance(spool.blobs, FileBlobs):
+        raise Misconfigured(
+            f"mails name blobs, but there is no folder {spool.blobs.folder}: mount it or put it "
+            "back, or create it empty to go on without those mails"
+        )
 
 
 def private_folder(path: Path) -> Path:

@@ -21,8 +21,19 @@ from typing import Final
 from config.listen import parse_listen
 from config.settings import Settings
 from gateway import log
-from gateway.daemon.assemble import Installation, open_installation, private_folder
-from gateway.daemon.services import ListenerService, QueueWorker, WakeService, WorkerService
+from gateway.daemon.assemble import (
+    Installation,
+    open_installation,
+    private_folder,
+    refuse_missing_blobs,
+)
+from gateway.daemon.services import (
+    ListenerService,
+    QueueWorker,
+    SweepService,
+    WakeService,
+    WorkerService,
+)
 from gateway.daemon.status import DaemonStatus
 from gateway.daemon.supervisor import Service, Supervisor, SystemdNotifier
 from gateway.errors import Unavailable, UsageError
@@ -71,7 +82,8 @@ async def serve(
         stop = asyncio.Event()
         private_folder(Path(settings.data.directory))
         daemon = Daemon(await stack.enter_async_context(open_installation(settings, environ)))
-        await daemon.parts.spool()  # an unusable blob store is reported before anything starts
+        # an unusable blob store is reported before anything starts
+        await refuse_missing_blobs(await daemon.parts.spool())
         _on_signals(stop)
         services = await daemon.start(roles)
         _freeze_startup_objects()
@@ -106,6 +118,7 @@ class Daemon:
     parts: Installation
     wake: Wake = field(default_factory=Wake)
     listening: list[str] = field(default_factory=list)
+    accept: Acceptor | None = None  # where this process takes in mail
 
     async def start(self, roles: frozenset[str]) -> list[Service]:
         """Open the sockets and return the services of these roles."""
@@ -136,7 +149,12 @@ class Daemon:
     async def _health(self, address: str) -> Health:
         parts, place = self.parts, parse_listen(address)
         status = DaemonStatus(
-            parts.settings, parts.clock, parts.database, await parts.spool(), parts.tokens
+            parts.settings,
+            parts.clock,
+            parts.database,
+            await parts.spool(),
+            parts.tokens,
+            self.accept,
         )
         health = Health(place.host, place.port, status.check, status.measure)
         await _bound(health.start(), address)
@@ -147,9 +165,10 @@ class Daemon:
             _log.info("removed leftovers of a crash", files=left)
         directory = ChannelDirectory(self.parts.database)
         await directory.refresh()
-        accept = await self.parts.acceptor(wake=lambda: self.wake.notify("mail"))
+        self.accept = accept = await self.parts.acceptor(wake=lambda: self.wake.notify("mail"))
+        sweep = SweepService(self.parts.database, (await self.parts.spool()).blobs)
         mailboxes = await self._mailboxes(directory, accept)
-        return [*mailboxes, *await self._listeners(directory, accept)]
+        return [sweep, *mailboxes, *await self._listeners(directory, accept)]
 
     async def _mailboxes(self, directory: ChannelDirectory, accept: Acceptor) -> list[Service]:
         """Return the services that read mailboxes or save copies of sent mail in them."""
