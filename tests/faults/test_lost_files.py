@@ -127,20 +127,24 @@ def test_a_locked_database_is_not_ready(make_daemon: Callable[..., Daemon]) -> N
     until(lambda: watched.daemon.rows("SELECT state FROM mail") == [("done",)])
 
 
+@pytest.mark.parametrize(("call", "left"), [("rename", 0), ("fdatasync", 1)])
 def test_orphans_of_a_killed_daemon_are_swept(
-    make_daemon: Callable[..., Daemon], disturb: Callable[..., Any]
+    make_daemon: Callable[..., Daemon], disturb: Callable[..., Any], call: str, left: int
 ) -> None:
     """A daemon killed between blob and commit leaves a blob; the next start deletes it."""
     daemon = make_daemon("ingress")
     daemon.start()
     ledger = Ledger()
-    with disturb(daemon, "rename:signal=KILL:when=1") as strace:
+    with disturb(daemon, f"{call}:signal=KILL:when=1") as strace:
         assert not ledger.send(daemon.port, "large", letter("large", LARGE)).startswith("250")
+        assert daemon.process is not None
+        daemon.process.wait(30)
     assert strace.killed()
     daemon.ended()
-    blobs = list((daemon.folder / "var/blobs").glob("??/*"))
+    assert len(list((daemon.folder / "var/blobs").glob("??/*"))) == left
     daemon.start()
-    assert daemon.wait_for("deleted blobs that no mail names") if blobs else True
+    if left:
+        daemon.wait_for("deleted blobs that no mail names", blobs=left)
     until(lambda: not daemon.leftovers())
     assert list((daemon.folder / "var/blobs").glob("??/*")) == []
     assert ledger.send(daemon.port, "large", letter("large", LARGE)).startswith("250")
