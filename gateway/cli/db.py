@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.group import App
-from gateway.cli.opening import explained, named_file, run
+from gateway.cli.opening import explained, named_file, run, settings_as_owner
 from gateway.cli.option_values import AsJson
 from gateway.cli.output import count, emit, progress, table
 from gateway.daemon.assemble import Installation, refuse_missing_database
@@ -168,6 +168,4 @@ def _blobs(context: typer.Context) -> Blobs:
 
 
 def _settings(context: typer.Context) -> Settings:
-    from config.load import load
-
-    return load(named_file(context), os.environ).settings
+    return settings_as_owner(named_file(context))

@@ -20,7 +20,7 @@ import typer
 from config.load import load
 from config.problems import ConfigError
 from gateway.cli.output import visible
-from gateway.daemon.assemble import Installation, open_installation
+from gateway.daemon.assemble import Installation, act_as_owner, open_installation
 from gateway.errors import TicketgateError, exit_code
 
 if TYPE_CHECKING:
@@ -35,13 +35,23 @@ def named_file(context: typer.Context) -> Path | None:
     return Path(named) if named is not None else None
 
 
+def settings_as_owner(config_path: Path | None) -> Settings:
+    """Load the configuration and, if started by root, go on as the owner of the data directory.
+
+    Raises ConfigError, and Misconfigured where the system does not let us.
+    """
+    settings = load(config_path, os.environ).settings
+    act_as_owner(settings)
+    return settings
+
+
 @asynccontextmanager
 async def opened(config_path: Path | None) -> AsyncIterator[Installation]:
     """Load the configuration and open the installation (interfaces.md 2.1).
 
     Raises ConfigError, and the errors of :func:`gateway.daemon.assemble.open_installation`.
     """
-    settings = load(config_path, os.environ).settings
+    settings = settings_as_owner(config_path)
     async with open_installation(settings, os.environ, partial(_start_log, settings)) as found:
         yield found
 

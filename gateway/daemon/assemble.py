@@ -346,6 +346,25 @@ class Installation:
         return self._acting(HeldMailDesk, actor)
 
 
+def act_as_owner(settings: Settings) -> None:
+    """Go on as the owner of the data where root started us; see :mod:`gateway.store.owner`.
+
+    To be called before any thread or file is made. Raises Misconfigured where that is impossible.
+    """
+    if os.geteuid() != 0:
+        return
+    from gateway.store.engine import file_of, parsed
+    from gateway.store.owner import become_owner
+    from gateway.store.queues.blob_files import FileBlobs
+    from gateway.store.queues.blobs import open_blobs
+
+    database, blobs = file_of(parsed(settings.database.url)), open_blobs(settings.blobs.url)
+    places = [Path(settings.data.directory)]
+    places += [database] if database is not None else []
+    places += [blobs.folder] if isinstance(blobs, FileBlobs) else []
+    become_owner(places)
+
+
 def refuse_missing_database(settings: Settings) -> None:
     """Raise Misconfigured where a new database would be made beside the blobs of another one."""
     from gateway.store.engine import file_of, parsed

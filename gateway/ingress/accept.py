@@ -94,10 +94,10 @@ class _PendingMail:
 
 @dataclass(frozen=True, slots=True)
 class _Trouble:
-    """Why mail of ``size`` bytes or more was refused last, and when."""
+    """Why mail was refused last, and when; ``large`` if only mail is that is stored as a blob."""
 
     reason: str
-    size: int
+    large: bool
     at: float
 
 
@@ -193,19 +193,19 @@ class Acceptor:
         """Raise DiskFull if less than ``limits.free_bytes`` is free (reliability.md 27)."""
         if self._free_space(self.directory) < self.limits.free_bytes:
             error = DiskFull(f"not enough disk space for more mail at {self.directory}")
-            self._refusing(error, 0)
+            self._refusing(error)
             raise error
 
-    def _refusing(self, error: Exception, size: int) -> None:
-        """Remember why the store refuses mail of this size, and log each new reason."""
+    def _refusing(self, error: Exception, *, large: bool = False) -> None:
+        """Remember why the store refuses mail, and log each new reason."""
         if isinstance(error, StoreUnavailable | DiskFull):
             if self._trouble is None or self._trouble.reason != error.message:
                 _log.error("mail refused until the store works", reason=error.message)
-            self._trouble = _Trouble(error.message, size, time.monotonic())
+            self._trouble = _Trouble(error.message, large, time.monotonic())
 
-    def _stored(self, size: int) -> None:
-        """Forget why mail was refused, now that mail as large was stored."""
-        if self._trouble is not None and size >= self._trouble.size:
+    def _stored(self, *, large: bool) -> None:
+        """Forget why mail was refused, now that such mail was stored."""
+        if self._trouble is not None and (large or not self._trouble.large):
             _log.warning("mail is stored again", reason=self._trouble.reason)
             self._trouble = None
 
@@ -244,7 +244,7 @@ class Acceptor:
                 await self._commit([waiting])
             return
         if error is not None:
-            self._refusing(error, 0 if away else group[0].mail.size)
+            self._refusing(error, large=not away and group[0].mail.size > IN_MEMORY)
             if away:
                 group = [*group, *self._pending]
                 self._pending.clear()
@@ -269,7 +269,7 @@ class Acceptor:
         for waiting, mail_id in zip(group, ids, strict=True):
             if not waiting.done.done():
                 waiting.done.set_result(mail_id)
-        self._stored(max(waiting.mail.size for waiting in group))
+        self._stored(large=any(waiting.mail.size > IN_MEMORY for waiting in group))
         self._wake()
         return None
 

@@ -18,7 +18,6 @@ from tests.faults.witness import Ledger, letter, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.faults.conftest import Daemon
 
@@ -78,7 +77,7 @@ def test_a_database_file_taken_away_stops_acknowledgements(
     assert (status, "was removed or replaced while it was open" in parts["database"]) == (503, True)
     assert len(watched.loud()) == 1
     assert str(path) in watched.loud()[0]
-    os.replace(daemon.folder / "kept", path)
+    (daemon.folder / "kept").replace(path)
     assert watched.send("back", LARGE).startswith("250")
     assert watched.ready()[0] == 200
     assert daemon.stop() == 0
