@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import Envelope
+from gateway import log
 from gateway.errors import Rejected, Unavailable
 from gateway.store.engine import Database
 from gateway.store.imap import taken_mail
@@ -32,6 +33,8 @@ from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import write_rows
 from gateway.store.sql.nodes import dead
+
+_log = log.logger("spool")
 
 TRIES = 2  # a mail that fails this often is held
 CLAIM_BYTES = 32 << 20  # raw bytes one claim loads, unless a single mail is larger
@@ -232,26 +235,44 @@ class Spool:
                 {"ids": mine, "owner": node, "until": now + timedelta(seconds=lease_seconds)},
             )
             raws = dict((await connection.execute(SELECT_RAW, {"ids": mine})).all())
-        lost = [row.id for row in rows if not await self._fetched(row, raws)]
-        if lost:
-            await self.fail(lost, "Its raw bytes are missing from the blob store.", now)
+        await self._fetch([row for row in rows if row.blob is not None], raws, now)
         return [_claimed(row, raws[row.id]) for row in rows if row.id in raws]
 
-    async def _fetched(self, row: Any, raws: dict[int, bytes]) -> bool:
-        """Load the bytes of a mail's blob into ``raws``; return False where the blob is missing."""
-        if row.blob is not None:
+    async def _fetch(self, rows: Sequence[Any], raws: dict[int, bytes], now: datetime) -> None:
+        """Add the blobs of claimed mails to ``raws``.
+
+        A mail whose blob is missing has failed. One whose blob cannot be read now waits until its
+        lease ends, at no cost, and the others go on.
+        """
+        lost: list[int] = []
+        unread: list[int] = []
+        for row in rows:
             try:
                 raws[row.id] = await self.blobs.get(row.blob)
             except Rejected:
-                return False
-        return True
+                lost.append(row.id)
+            except Unavailable as error:
+                unread.append(row.id)
+                _log.error("mail waits for its blob", mail_id=row.id, reason=error.message)
+        if lost:
+            await self.fail(lost, "Its raw bytes are missing from the blob store.", now)
+        if unread:
+            await self._update(unread, {"tries": MAIL.c.tries - 1})
 
-    async def put_off(self, ids: Collection[int]) -> None:
-        """Release claimed mails after a failure that the mails did not cause.
+    async def release(self, node: str, held: Collection[int]) -> None:
+        """Release what ``node`` has claimed, but for ``held``; the try is not counted.
 
-        The failure does not count as a try of these mails.
+        For a node that lost touch with the database: its claims may have been stored without its
+        knowledge, or may not have been given back.
         """
-        await self._update(ids, NO_LEASE | {"tries": MAIL.c.tries - 1})
+        others = sa.update(MAIL).where(
+            IS_WAITING, MAIL.c.lease_owner == sa.bindparam("node"), sa.not_(ID_IN_IDS)
+        )
+        async with self.database.write(durable=False) as connection:
+            await connection.execute(
+                others.values(NO_LEASE | {"tries": MAIL.c.tries - 1}),
+                {"node": node, "ids": sorted(held)},
+            )
 
     async def free_orphans(self, node: str) -> int:
         """Release mails claimed by dead processes of this host; return how many.

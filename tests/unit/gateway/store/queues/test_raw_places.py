@@ -64,7 +64,7 @@ async def test_a_failed_transaction_leaves_no_blob(spool, blobs, fail, tmp_path)
         fail("before")
         with pytest.raises(StoreUnavailable):
             await spool.put([mail(BIG + bytes([number])), mail(b"small")])
-    assert [path for path in (tmp_path / "blobs").glob("*/*")] == []
+    assert list((tmp_path / "blobs").glob("*/*")) == []
     await spool.put([mail(BIG)])
     assert len(await keys(blobs)) == 1
 
