@@ -161,7 +161,7 @@ class Installation:
             count = configured or min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
             self._sandbox = Sandbox(processes or count)
             self._stack.push_async_callback(self._sandbox.stop)
-            await self._sandbox.start()
+            await self._sandbox.start(wait=False)  # nobody waits for what the first mail needs
         return self._sandbox
 
     async def acceptor(self, wake: Callable[[], None] = _nothing) -> Acceptor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ from gateway.daemon.assemble import (
     refuse_missing_blobs,
 )
 from gateway.daemon.services import (
+    LateService,
     ListenerService,
     QueueWorker,
     SweepService,
@@ -86,7 +88,8 @@ async def serve(
         await refuse_missing_blobs(await daemon.parts.spool())
         _on_signals(stop)
         services = await daemon.start(roles)
-        _freeze_startup_objects()
+        if "worker" not in roles:
+            freeze_startup_objects()
         announce(daemon.welcome())
         _log.info(
             "ready",
@@ -98,8 +101,8 @@ async def serve(
         await Supervisor(stop, notify).run(services)
 
 
-def _freeze_startup_objects() -> None:
-    """Exempt the objects loaded so far from garbage collection, and collect others less often."""
+def freeze_startup_objects() -> None:
+    """Exclude objects loaded so far from garbage collection, and collect others less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -111,6 +114,12 @@ def _on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(each, stop.set)
 
 
+def _load_workers() -> None:
+    """Import what the slow workers need: a third of the work of a start."""
+    for name in ("gateway.intake.worker", "gateway.agenda.worker"):
+        importlib.import_module(name)
+
+
 @dataclass(slots=True)
 class Daemon:
     """The services of one process; ``listening`` names the addresses that accept mail."""
@@ -119,6 +128,8 @@ class Daemon:
     wake: Wake = field(default_factory=Wake)
     listening: list[str] = field(default_factory=list)
     accept: Acceptor | None = None  # where this process takes in mail
+    _loading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _has_loaded: bool = field(default=False, init=False)
 
     async def start(self, roles: frozenset[str]) -> list[Service]:
         """Open the sockets and return the services of these roles."""
@@ -134,13 +145,33 @@ class Daemon:
         return services
 
     async def _workers(self) -> list[Service]:
-        workers: dict[str, QueueWorker] = {
-            "intake": await self.parts.intake(filed=lambda: self.wake.notify("agenda")),
-            "agenda": self.parts.agenda(woken=self._wake_senders),
+        """Return the workers; those that are slow to load are loaded once mail is accepted."""
+        await self.parts.sandbox()  # starts meanwhile, too
+        ready: dict[str, QueueWorker] = {
             "outbox": self.parts.outbox(),
             "webhooks": self.parts.webhooks(),
         }
-        return [WorkerService(worker, self.wake, name) for name, worker in workers.items()]
+        late = {"intake": self._intake, "agenda": self._agenda}
+        return [
+            *(LateService(make, self.wake, name) for name, make in late.items()),
+            *(WorkerService(worker, self.wake, name) for name, worker in ready.items()),
+        ]
+
+    async def _intake(self) -> QueueWorker:
+        await self._loaded()
+        return await self.parts.intake(filed=lambda: self.wake.notify("agenda"))
+
+    async def _agenda(self) -> QueueWorker:
+        await self._loaded()
+        return self.parts.agenda(woken=self._wake_senders)
+
+    async def _loaded(self) -> None:
+        """Import the slow workers once, in a thread, since the listeners answer meanwhile."""
+        async with self._loading:
+            if not self._has_loaded:
+                await asyncio.to_thread(_load_workers)
+                freeze_startup_objects()
+                self._has_loaded = True
 
     def _wake_senders(self) -> None:
         for topic in ("outbox", "webhook"):

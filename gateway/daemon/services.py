@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -41,6 +42,20 @@ class WorkerService:
     async def run(self, stop: asyncio.Event) -> None:
         """Run the worker until ``stop`` is set."""
         await self.worker.serve(stop, self.wake)
+
+
+@dataclass(frozen=True, slots=True)
+class LateService:
+    """A queue worker as a service that makes the worker when it runs, after the daemon is ready."""
+
+    make: Callable[[], Awaitable[QueueWorker]]
+    wake: Wake
+    name: str
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Make the worker, and run it until ``stop`` is set."""
+        worker = await self.make()
+        await worker.serve(stop, self.wake)
 
 
 @dataclass(frozen=True, slots=True)

@@ -439,8 +439,7 @@ async def test_what_was_claimed_while_the_database_left_is_sent_when_it_is_back(
     monkeypatch.setattr(type(sender.deliveries), "claim", claim)
     serving = asyncio.create_task(sender.serve(stop, Wake()))
     async with asyncio.timeout(30):
-        while await post.states() != ["sent"]:
-            await asyncio.sleep(0)
+        await sink.arrived.wait()
     stop.set()
     await serving
     assert len(sink.mails) == 1

@@ -87,7 +87,7 @@ async def test_an_error_after_the_name_leaves_no_blob(blobs, folder, monkeypatch
     real, calls = os.fsync, []
 
     def broken(number: int) -> None:
-        calls.append(os.readlink(f"/proc/self/fd/{number}"))
+        calls.append(str(Path(f"/proc/self/fd/{number}").readlink()))
         if calls[-1] == str(folder / DIGEST[:2]):
             raise OSError(errno.EIO, "input/output error")
         real(number)
