@@ -34,7 +34,8 @@ class MailFile:
         """Create a file in ``directory``."""
         self._path = directory / f"{_PREFIX}{os.getpid()}-{_RUN}-{secrets.token_hex(4)}"
         with _explained(directory):
-            self._stream: BinaryIO = open(self._path, "xb", buffering=0, opener=_private)  # noqa: SIM115
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+            self._stream: BinaryIO = os.fdopen(os.open(self._path, flags, 0o600), "wb", 0)
         self._digest = sha256()
         self._size = 0
 
@@ -76,10 +77,6 @@ def _explained(directory: Path) -> Iterator[None]:
         reason = os.strerror(error.errno or errno.EIO).lower()
         kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreUnavailable
         raise kind(f"cannot write incoming mail: {reason} at {directory}") from error
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def remove_leftovers(directory: Path) -> int:
