@@ -62,9 +62,9 @@ def key_of(sha256: str) -> str:
 
 
 class FileBlobs:
-    """Files in a folder, two levels deep.
+    """Blobs as files, two folders deep.
 
-    A blob is written under another name, synced and renamed, and the folder is synced, so that a
+    A file is written under a temporary name, synced and renamed, and its folder is synced. So a
     file with its final name is complete. A folder that is removed, or mounted over, while we use
     it is not made again: mail would be stored where nobody looks for it.
     """
@@ -79,7 +79,7 @@ class FileBlobs:
         return self.folder / PARTS_FOLDER
 
     def inline(self, size: int) -> bool:
-        """Return whether the mail is small enough for the database."""
+        """Return whether the mail is small enough to be kept in the database."""
         return size <= INLINE_BYTES
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:
@@ -196,8 +196,8 @@ class FileBlobs:
     def remove_leftovers(self) -> int:
         """Delete unfinished files of dead processes and return their number.
 
-        A process of another machine that uses the same folder may lose a file it is writing; it
-        then asks its client to try again.
+        A process on another machine that shares the folder may lose a file it is writing. It then
+        asks its client to try again.
         """
         found = self.parts.glob(f"*{PART_SUFFIX}")
         abandoned = [path for path in found if _is_abandoned(path, other_hosts=True)]
@@ -290,7 +290,7 @@ def _is_abandoned(path: Path, *, other_hosts: bool = False) -> bool:
 
 
 def _make_folder(folder: Path) -> None:
-    """Create a private folder, durable with all its missing parents."""
+    """Create a private folder and its missing parents, durably."""
     if folder.is_dir():
         return
     missing = [each for each in (folder, *folder.parents) if not each.is_dir()]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
 from gateway.errors import BlobsUnavailable, NotFound, Rejected, UsageError
 from gateway.store.queues.blob_files import INLINE_BYTES, FileBlobs, Identity, PlacedBlob, key_of
@@ -129,6 +129,13 @@ def _missing(key: str) -> NotFound:
     return NotFound(f"no blob {key}")
 
 
+def _failed(error: BaseError) -> BlobsUnavailable:
+    """Return our error for one of an object store; its text may hold keys and addresses."""
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return BlobsUnavailable("the blob store refuses our key, or does not allow it this")
+    return BlobsUnavailable("the blob store does not answer")
+
+
 class _WithoutNotes:
     """What a store does that cannot tell whose blob it is: it keeps one whose commit failed."""
 
@@ -155,7 +162,7 @@ class _WithoutNotes:
 
 
 class NoBlobs(_WithoutNotes):
-    """The store of an installation that keeps all raw mail in the database."""
+    """The blob store of an installation that keeps all raw mail in the database."""
 
     def inline(self, size: int) -> bool:  # noqa: ARG002 - the interface
         """Return True: every raw mail is kept in the database."""
@@ -176,7 +183,7 @@ class NoBlobs(_WithoutNotes):
 
 
 class RemoteBlobs(_WithoutNotes):
-    """An object store, which confirms a write once it is durable."""
+    """An object store; it confirms a write when the object is durable."""
 
     def __init__(self, store: obstore.store.ObjectStore) -> None:
         self.store = store
@@ -190,7 +197,7 @@ class RemoteBlobs(_WithoutNotes):
         try:
             await obstore.put_async(self.store, key_of(sha256), raw)
         except BaseError as error:
-            raise BlobsUnavailable("the blob store does not answer") from error
+            raise _failed(error) from error
         return key_of(sha256)
 
     async def get(self, key: str) -> bytes:
@@ -200,7 +207,7 @@ class RemoteBlobs(_WithoutNotes):
         except FileNotFoundError:
             raise _missing(key) from None
         except BaseError as error:
-            raise BlobsUnavailable("the blob store does not answer") from error
+            raise _failed(error) from error
 
     async def delete(self, key: str, version: Identity | None = None) -> None:  # noqa: ARG002
         """Delete an object; see :class:`Blobs`."""
@@ -209,7 +216,7 @@ class RemoteBlobs(_WithoutNotes):
         except FileNotFoundError:
             return
         except BaseError as error:
-            raise BlobsUnavailable("the blob store does not answer") from error
+            raise _failed(error) from error
 
     async def listing(self) -> AsyncIterator[str]:
         """List the objects; see :class:`Blobs`."""
