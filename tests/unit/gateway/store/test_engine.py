@@ -324,6 +324,27 @@ async def test_a_locked_file_costs_waiting_writers_their_patience_once(tmp_path:
         await database.close()
 
 
+async def test_what_a_writer_waited_here_is_not_waited_again(tmp_path: Path, monkeypatch):
+    """Time spent waiting for writers of this process is taken from the wait for others."""
+    database = await Database.open(f"sqlite:///{tmp_path / 'x.db'}", node="n")
+    loop, waited = asyncio.get_running_loop(), [0.0]
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + waited[0])
+
+    class Late(asyncio.Lock):
+        async def acquire(self):
+            waited[0] += 7.0
+            return await super().acquire()
+
+    database._lock = Late()
+    try:
+        async with database.write() as connection:
+            timeout = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
+        assert 2000 <= timeout <= 3000
+    finally:
+        await database.close()
+
+
 async def test_a_locked_table_of_postgresql_is_try_again(store, ready_url, database_kind):
     """Somebody who locks a table of PostgreSQL makes a writer give up too, and it recovers."""
     if database_kind == "sqlite":
