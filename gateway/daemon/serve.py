@@ -102,7 +102,7 @@ async def serve(
 
 
 def freeze_startup_objects() -> None:
-    """Exclude objects loaded so far from garbage collection, and collect others less often."""
+    """Exempt the objects loaded so far from garbage collection, and collect others less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)

@@ -27,11 +27,11 @@ Place = bytes | PlacedBlob  # in the database, or in the blob store
 
 
 class StoredFile(Protocol):
-    """A raw mail in a file."""
+    """A file that holds a raw mail."""
 
     @property
     def path(self) -> Path:
-        """Return where the file is."""
+        """Return the path of the file."""
         ...
 
 

@@ -70,9 +70,9 @@ def identity(path: Path) -> Identity | None:
 
 
 def create(path: Path) -> None:
-    """Create the file where there is none, readable by nobody else, since mail is private.
+    """Create the database file if it is missing; only our user can read it, since mail is private.
 
-    SQLite gives the same rights to its log and shared memory files.
+    SQLite gives its log and shared memory files the same rights.
     """
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -253,7 +253,7 @@ class SqliteDriver(AsyncAdapt_aiosqlite_dbapi):
         self.role: Role = role
 
     def connect(self, *_arg: Any, **_kw: Any) -> SqliteConnection:
-        """Open a connection with a daemon thread of its own."""
+        """Open a connection; its thread does not keep the program from ending."""
         connection = Threaded(self.file, self.role)
         return SqliteConnection(self, cast("Any", await_(_opened(connection))))
 
