@@ -65,6 +65,10 @@ class StoreUnavailable(Unavailable):
     """The database or the blob store does not answer."""
 
 
+class BlobsUnavailable(StoreUnavailable):
+    """The blob store alone fails, so small mail can still be stored."""
+
+
 class DiskFull(Unavailable):
     """The disk has less free space than a mail may need (reliability.md 27)."""
 

@@ -20,7 +20,7 @@ from gateway.cli.opening import explained, named_file, run
 from gateway.cli.option_values import AsJson
 from gateway.cli.output import count, emit, progress, say, table
 from gateway.cli.places import refuse_absent
-from gateway.daemon.assemble import Installation
+from gateway.daemon.assemble import Installation, refuse_missing_database
 from gateway.store.sql import nodes
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ app = App("Upgrade, check, back up and copy the database.")
 def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
     """Upgrade the database to the schema that this version needs."""
     with explained():
-        before, after = asyncio.run(_upgrade(_loaded(context).settings.database.url))
+        settings = _loaded(context).settings
+        refuse_missing_database(settings)
+        before, after = asyncio.run(_upgrade(settings.database.url))
     if as_json:
         emit({"before": before, "after": after})
     elif before == after:
@@ -169,6 +171,4 @@ def _blobs(context: typer.Context) -> Blobs:
 
 
 def _loaded(context: typer.Context) -> Loaded:
-    from config.load import load
-
-    return load(named_file(context), os.environ)
+    return loaded_as_owner(named_file(context))

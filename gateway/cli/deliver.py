@@ -55,7 +55,7 @@ def deliver(
             tuple(recipient or ()),
             "deliver",
             opened.clock.now(),
-            peer=getpass.getuser(),
+            peer=_user(),
             trusted_hop=True,
         )
         try:
@@ -72,6 +72,14 @@ def deliver(
     if as_json:
         with output_optional():
             emit({"mail_id": mail_id})
+
+
+def _user() -> str:
+    """Return the name of the user who runs us, or the number where there is no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container, or a service whose user has no entry
+        return f"uid {os.getuid()}"
 
 
 def _read_mail(limit: int) -> bytes:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from config.load import load
+from config.load import Loaded, load
 from config.problems import ConfigError
 from gateway.cli.output import say, visible
 from gateway.cli.places import refuse_absent
-from gateway.daemon.assemble import Installation, open_installation
+from gateway.daemon.assemble import Installation, act_as_owner, open_installation
 from gateway.errors import TicketgateError, exit_code
 
 if TYPE_CHECKING:
@@ -36,13 +36,23 @@ def named_file(context: typer.Context) -> Path | None:
     return Path(named) if named is not None else None
 
 
+def loaded_as_owner(config_path: Path | None) -> Loaded:
+    """Load the configuration and, if started by root, go on as the owner of the data directory.
+
+    Raises ConfigError, and Misconfigured where the system does not let us.
+    """
+    loaded = load(config_path, os.environ)
+    act_as_owner(loaded.settings)
+    return loaded
+
+
 @asynccontextmanager
 async def opened(config_path: Path | None, *, create: bool) -> AsyncIterator[Installation]:
     """Load the configuration and open the installation (interfaces.md 2.1).
 
     Raises ConfigError, and the errors of :func:`gateway.daemon.assemble.open_installation`.
     """
-    loaded = load(config_path, os.environ)
+    loaded = loaded_as_owner(config_path)
     settings = loaded.settings
     if not create:
         refuse_absent(loaded)

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from config.load import load
 from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file
 from gateway.cli.output import say
@@ -30,7 +29,7 @@ def serve(
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C. Work in progress is finished first."""
     with explained():
-        settings = load(named_file(context), os.environ).settings
+        settings = loaded_as_owner(named_file(context)).settings
         from gateway.daemon import serve
 
         roles = serve.chosen(role or ["all"])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from gateway.clock import Clock
+from gateway.errors import Misconfigured
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -63,8 +64,10 @@ async def open_installation(
 
     A missing SQLite database is created.
 
-    Raises the errors of :meth:`gateway.store.engine.Database.open`.
+    Raises the errors of :meth:`gateway.store.engine.Database.open`, and Misconfigured where the
+    database is missing whose blobs are there.
     """
+    refuse_missing_database(settings)
     clock = Clock.from_environ(environ)
 
     from gateway.store.engine import Database
@@ -163,7 +166,7 @@ class Installation:
             count = configured or min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
             self._sandbox = Sandbox(processes or count)
             self._stack.push_async_callback(self._sandbox.stop)
-            await self._sandbox.start()
+            await self._sandbox.start(wait=False)  # nobody waits for what the first mail needs
         return self._sandbox
 
     async def acceptor(self, wake: Callable[[], None] = _nothing) -> Acceptor:
@@ -346,6 +349,55 @@ class Installation:
         from gateway.desk.held_mail import HeldMailDesk
 
         return self._acting(HeldMailDesk, actor)
+
+
+def act_as_owner(settings: Settings) -> None:
+    """Go on as the owner of the data where root started us; see :mod:`gateway.store.owner`.
+
+    To be called before any thread or file is made. Raises Misconfigured where that is impossible.
+    """
+    if os.geteuid() != 0:
+        return
+    from gateway.store.engine import file_of, parsed
+    from gateway.store.owner import become_owner
+    from gateway.store.queues.blob_files import FileBlobs
+    from gateway.store.queues.blobs import open_blobs
+
+    database, blobs = file_of(parsed(settings.database.url)), open_blobs(settings.blobs.url)
+    places = [Path(settings.data.directory)]
+    places += [database] if database is not None else []
+    places += [blobs.folder] if isinstance(blobs, FileBlobs) else []
+    become_owner(places)
+
+
+def refuse_missing_database(settings: Settings) -> None:
+    """Raise Misconfigured where a new database would be made beside the blobs of another one."""
+    from gateway.store.engine import file_of, parsed
+
+    path = file_of(parsed(settings.database.url))
+    if path is None or (path.exists() and path.stat().st_size):
+        return
+    from gateway.store.queues.blob_files import FileBlobs
+    from gateway.store.queues.blobs import open_blobs
+
+    blobs = open_blobs(settings.blobs.url)
+    if isinstance(blobs, FileBlobs) and next(blobs.folder.glob("??/*"), None) is not None:
+        raise Misconfigured(
+            f"there is no database at {path}, but {blobs.folder} holds mail of one: put the "
+            "database back, or move that folder away to begin with an empty desk"
+        )
+
+
+async def refuse_missing_blobs(spool: Spool) -> None:
+    """Raise Misconfigured where the folder of the blobs that mails name is missing."""
+    from gateway.store.queues.blob_files import FileBlobs
+    from gateway.store.queues.raw_places import lost_blobs
+
+    if await lost_blobs(spool.database, spool.blobs) and isinstance(spool.blobs, FileBlobs):
+        raise Misconfigured(
+            f"mails name blobs, but there is no folder {spool.blobs.folder}: mount it or put it "
+            "back, or create it empty to go on without those mails"
+        )
 
 
 def private_folder(path: Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -21,8 +22,20 @@ from typing import Final
 from config.listen import parse_listen
 from config.settings import Settings
 from gateway import log
-from gateway.daemon.assemble import Installation, open_installation, private_folder
-from gateway.daemon.services import ListenerService, QueueWorker, WakeService, WorkerService
+from gateway.daemon.assemble import (
+    Installation,
+    open_installation,
+    private_folder,
+    refuse_missing_blobs,
+)
+from gateway.daemon.services import (
+    LateService,
+    ListenerService,
+    QueueWorker,
+    SweepService,
+    WakeService,
+    WorkerService,
+)
 from gateway.daemon.status import DaemonStatus
 from gateway.daemon.supervisor import Service, Supervisor, SystemdNotifier
 from gateway.errors import Unavailable, UsageError
@@ -71,10 +84,12 @@ async def serve(
         stop = asyncio.Event()
         private_folder(Path(settings.data.directory))
         daemon = Daemon(await stack.enter_async_context(open_installation(settings, environ)))
-        await daemon.parts.spool()  # an unusable blob store is reported before anything starts
+        # an unusable blob store is reported before anything starts
+        await refuse_missing_blobs(await daemon.parts.spool())
         _on_signals(stop)
         services = await daemon.start(roles)
-        _freeze_startup_objects()
+        if "worker" not in roles:
+            freeze_startup_objects()
         announce(daemon.welcome())
         _log.info(
             "ready",
@@ -86,7 +101,7 @@ async def serve(
         await Supervisor(stop, notify).run(services)
 
 
-def _freeze_startup_objects() -> None:
+def freeze_startup_objects() -> None:
     """Exempt the objects loaded so far from garbage collection, and collect others less often."""
     gc.collect()
     gc.freeze()
@@ -99,6 +114,12 @@ def _on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(each, stop.set)
 
 
+def _load_workers() -> None:
+    """Import what the slow workers need: a third of the work of a start."""
+    for name in ("gateway.intake.worker", "gateway.agenda.worker"):
+        importlib.import_module(name)
+
+
 @dataclass(slots=True)
 class Daemon:
     """The services of one process; ``listening`` names the addresses that accept mail."""
@@ -106,6 +127,9 @@ class Daemon:
     parts: Installation
     wake: Wake = field(default_factory=Wake)
     listening: list[str] = field(default_factory=list)
+    accept: Acceptor | None = None  # where this process takes in mail
+    _loading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _has_loaded: bool = field(default=False, init=False)
 
     async def start(self, roles: frozenset[str]) -> list[Service]:
         """Open the sockets and return the services of these roles."""
@@ -121,13 +145,33 @@ class Daemon:
         return services
 
     async def _workers(self) -> list[Service]:
-        workers: dict[str, QueueWorker] = {
-            "intake": await self.parts.intake(filed=lambda: self.wake.notify("agenda")),
-            "agenda": self.parts.agenda(woken=self._wake_senders),
+        """Return the workers; those that are slow to load are loaded once mail is accepted."""
+        await self.parts.sandbox()  # starts meanwhile, too
+        ready: dict[str, QueueWorker] = {
             "outbox": self.parts.outbox(),
             "webhooks": self.parts.webhooks(),
         }
-        return [WorkerService(worker, self.wake, name) for name, worker in workers.items()]
+        late = {"intake": self._intake, "agenda": self._agenda}
+        return [
+            *(LateService(make, self.wake, name) for name, make in late.items()),
+            *(WorkerService(worker, self.wake, name) for name, worker in ready.items()),
+        ]
+
+    async def _intake(self) -> QueueWorker:
+        await self._loaded()
+        return await self.parts.intake(filed=lambda: self.wake.notify("agenda"))
+
+    async def _agenda(self) -> QueueWorker:
+        await self._loaded()
+        return self.parts.agenda(woken=self._wake_senders)
+
+    async def _loaded(self) -> None:
+        """Import the slow workers once, in a thread, since the listeners answer meanwhile."""
+        async with self._loading:
+            if not self._has_loaded:
+                await asyncio.to_thread(_load_workers)
+                freeze_startup_objects()
+                self._has_loaded = True
 
     def _wake_senders(self) -> None:
         for topic in ("outbox", "webhook"):
@@ -136,7 +180,12 @@ class Daemon:
     async def _health(self, address: str) -> Health:
         parts, place = self.parts, parse_listen(address)
         status = DaemonStatus(
-            parts.settings, parts.clock, parts.database, await parts.spool(), parts.tokens
+            parts.settings,
+            parts.clock,
+            parts.database,
+            await parts.spool(),
+            parts.tokens,
+            self.accept,
         )
         health = Health(place.host, place.port, status.check, status.measure)
         await _bound(health.start(), address)
@@ -147,9 +196,10 @@ class Daemon:
             _log.info("removed leftovers of a crash", files=left)
         directory = ChannelDirectory(self.parts.database)
         await directory.refresh()
-        accept = await self.parts.acceptor(wake=lambda: self.wake.notify("mail"))
+        self.accept = accept = await self.parts.acceptor(wake=lambda: self.wake.notify("mail"))
+        sweep = SweepService(self.parts.database, (await self.parts.spool()).blobs)
         mailboxes = await self._mailboxes(directory, accept)
-        return [*mailboxes, *await self._listeners(directory, accept)]
+        return [sweep, *mailboxes, *await self._listeners(directory, accept)]
 
     async def _mailboxes(self, directory: ChannelDirectory, accept: Acceptor) -> list[Service]:
         """Return the services that read mailboxes or save copies of sent mail in them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -13,6 +14,8 @@ from gateway.ingress.accept import Acceptor
 from gateway.ingress.smtp.lmtp import LmtpServer
 from gateway.ingress.smtp.protocol import SmtpServer
 from gateway.store.engine import Database
+from gateway.store.queues import raw_places
+from gateway.store.queues.blobs import Blobs
 from gateway.store.queues.wake import Wake
 
 SESSION_GRACE_SECONDS: Final = 45.0  # for sessions that are sending; less than DRAIN_SECONDS
@@ -42,6 +45,20 @@ class WorkerService:
 
 
 @dataclass(frozen=True, slots=True)
+class LateService:
+    """A queue worker as a service that makes the worker when it runs, after the daemon is ready."""
+
+    make: Callable[[], Awaitable[QueueWorker]]
+    wake: Wake
+    name: str
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Make the worker, and run it until ``stop`` is set."""
+        worker = await self.make()
+        await worker.serve(stop, self.wake)
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerService:
     """An SMTP or LMTP listener as a service."""
 
@@ -56,6 +73,24 @@ class ListenerService:
         await stop.wait()
         await self.server.stop(SESSION_GRACE_SECONDS)
         await self.accept.drain()
+
+
+@dataclass(frozen=True, slots=True)
+class SweepService:
+    """Deletes once, at start, the blobs of commits that a crash interrupted, as a service."""
+
+    database: Database
+    blobs: Blobs
+    name: str = "sweep"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sweep, then wait for ``stop``; what could not be looked up waits for the next start."""
+        try:
+            if found := await raw_places.sweep(self.database, self.blobs):
+                _log.info("deleted blobs that no mail names", blobs=found)
+        except Unavailable as error:
+            _log.warning("sweep put off to the next start", reason=error.message)
+        await stop.wait()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,23 @@
-"""Report the state of the daemon for ``/readyz`` and ``/metrics``, without changing anything."""
+"""Report the state of the daemon for ``/readyz`` and ``/metrics``, without changing anything.
+
+Each part is asked for what the next mail needs of it, and answers within :data:`ANSWER_SECONDS`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, Final
 
 from config.settings import Settings
 from gateway.clock import Clock
 from gateway.errors import Unavailable
+from gateway.ingress.accept import Acceptor
 from gateway.ingress.imap.account import accounts
 from gateway.ingress.imap.health import MailboxHealth, mailbox_health
+from gateway.ingress.spool_files import probe_folder
 from gateway.oauth.tokens import Tokens
 from gateway.store.engine import Database
 from gateway.store.imap.mailboxes import Mailboxes
@@ -18,25 +26,69 @@ from gateway.store.queues.spool import Spool
 from gateway.web.health import HealthReport
 from gateway.web.metrics import Figure
 
+ANSWER_SECONDS: Final = 5.0
+BUSY_PART: Final = "no answer within {seconds:.0f} seconds: it is locked, or its disk is stuck"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class DaemonStatus:
-    """The state of the database, of waiting mail and of mailboxes; each call reads it anew."""
+    """The state of store, waiting mail and mailboxes, read anew at each call.
+
+    ``accept`` is given where this process takes in mail.
+    """
 
     settings: Settings
     clock: Clock
     database: Database
     spool: Spool
     tokens: Tokens
+    accept: Acceptor | None = None
+    seconds: float = ANSWER_SECONDS
+    _asked: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
 
     async def check(self) -> HealthReport:
         """Return "ok" or a short error for each part and each mailbox."""
+        questions = {"database": self._database(), "blobs": self.spool.blobs.probe()}
+        if self.accept is not None:
+            questions["incoming"] = self._incoming(self.accept)
+        answers = await asyncio.gather(
+            *(self._answer(part, question) for part, question in questions.items())
+        )
+        parts = dict(zip(questions, answers, strict=True))
+        if self.accept is not None:
+            parts["mail"] = self.accept.trouble or "ok"
+        if parts["database"] != "ok":
+            return HealthReport(parts)
         try:
-            await self.spool.pending_count()
             mailboxes = {each.name: each.detail or "ok" for each in await self._mailboxes()}
         except Unavailable as error:
-            return HealthReport({"database": error.message})
-        return HealthReport({"database": "ok"}, mailboxes)
+            return HealthReport(parts | {"database": error.message})
+        return HealthReport(parts, mailboxes)
+
+    async def _answer(self, part: str, question: Coroutine[Any, Any, None]) -> str:
+        """Return "ok" or the reason; a part that has not answered yet is not asked twice."""
+        running = self._asked.get(part)
+        if running is None or running.done():
+            running = self._asked[part] = asyncio.create_task(question, name=f"probe {part}")
+        else:
+            question.close()
+        await asyncio.wait({running}, timeout=self.seconds)
+        if not running.done():
+            return BUSY_PART.format(seconds=self.seconds)
+        try:
+            running.result()
+        except Unavailable as error:
+            return error.message
+        return "ok"
+
+    async def _database(self) -> None:
+        await self.database.probe()
+        await self.spool.pending_count()
+
+    async def _incoming(self, accept: Acceptor) -> None:
+        """Raise the reason why a large mail cannot be received."""
+        accept.check_room()
+        await asyncio.to_thread(probe_folder, accept.directory)
 
     async def measure(self) -> list[Figure]:
         """Return the figures of ``/metrics``; Unavailable when the database does not answer."""

@@ -3,20 +3,24 @@
 Mails that arrive during a commit go into the next one together, so they share its cost. If the
 spool refuses a group, it is tried again mail by mail, so one bad mail does not fail the others and
 each caller gets the error of its own mail. A cancelled caller does not stop the commit.
+
+If the database is away, whatever waits is refused with the group that found out, so that nobody
+waits for it twice. The reason is logged once, and again when mail can be stored.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import deque
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from gateway import maillog
-from gateway.errors import DiskFull, StoreUnavailable
+from gateway import log, maillog
+from gateway.errors import BlobsUnavailable, DiskFull, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +32,9 @@ if TYPE_CHECKING:
 IN_MEMORY = 256 << 10  # a larger mail goes through a file, and into the blob store
 GROUP_MAILS = 200  # in one commit, at most
 GROUP_BYTES = 16 << 20
+TROUBLE_SECONDS = 60.0  # a refusal tells about the store that long, unless mail is stored again
 _HASH_IN_THREAD = 1 << 20  # bytes from which hashing would block the event loop
+_log = log.logger("accept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,15 @@ class _PendingMail:
     done: asyncio.Future[int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Why mail was refused last, and when; ``large`` if only mail is that is stored as a blob."""
+
+    reason: str
+    large: bool
+    at: float
+
+
 class Acceptor:
     """Accepts mail from all sources; one per process, so that all sessions share its commits."""
 
@@ -109,6 +124,14 @@ class Acceptor:
         self._free_space = free_space if free_space is not None else free_bytes
         self._pending: deque[_PendingMail] = deque()
         self._commit_task: asyncio.Task[None] | None = None
+        self._trouble: _Trouble | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """The reason why mail was refused last, for a while; None once such mail is stored."""
+        found = self._trouble
+        recent = found is not None and time.monotonic() - found.at <= TROUBLE_SECONDS
+        return found.reason if found is not None and recent else None
 
     async def accept(self, raw: Raw, envelope: Envelope) -> Receipt:
         """Return a receipt once the mail is durable; the store takes over the file of a SpoolFile.
@@ -169,7 +192,22 @@ class Acceptor:
     def check_room(self) -> None:
         """Raise DiskFull if less than ``limits.free_bytes`` is free (reliability.md 27)."""
         if self._free_space(self.directory) < self.limits.free_bytes:
-            raise DiskFull("not enough disk space for more mail")
+            error = DiskFull(f"not enough disk space for more mail at {self.directory}")
+            self._refusing(error)
+            raise error
+
+    def _refusing(self, error: Exception, *, large: bool = False) -> None:
+        """Remember why the store refuses mail, and log each new reason."""
+        if isinstance(error, StoreUnavailable | DiskFull):
+            if self._trouble is None or self._trouble.reason != error.message:
+                _log.error("mail refused until the store works", reason=error.message)
+            self._trouble = _Trouble(error.message, large, time.monotonic())
+
+    def _stored(self, *, large: bool) -> None:
+        """Forget why mail was refused, now that such mail was stored."""
+        if self._trouble is not None and (large or not self._trouble.large):
+            _log.warning("mail is stored again", reason=self._trouble.reason)
+            self._trouble = None
 
     async def drain(self) -> None:
         """Wait until every mail handed to ``accept`` is stored or refused."""
@@ -200,13 +238,18 @@ class Acceptor:
 
     async def _commit(self, group: list[_PendingMail]) -> None:
         error = await self._put(group)
-        if error is not None and (len(group) == 1 or isinstance(error, StoreUnavailable)):
-            for waiting in group:
-                _fail(waiting, error)
-        elif error is not None:
+        away = isinstance(error, StoreUnavailable) and not isinstance(error, BlobsUnavailable)
+        if error is not None and not away and len(group) > 1:
             for waiting in group:
                 await self._commit([waiting])
             return
+        if error is not None:
+            self._refusing(error, large=not away and group[0].mail.size > IN_MEMORY)
+            if away:
+                group = [*group, *self._pending]
+                self._pending.clear()
+            for waiting in group:
+                _fail(waiting, error)
         for waiting in group:
             if isinstance(waiting.mail.raw, SpoolFile):
                 # removing 25 MiB can take milliseconds
@@ -226,6 +269,7 @@ class Acceptor:
         for waiting, mail_id in zip(group, ids, strict=True):
             if not waiting.done.done():
                 waiting.done.set_result(mail_id)
+        self._stored(large=any(waiting.mail.size > IN_MEMORY for waiting in group))
         self._wake()
         return None
 

@@ -5,14 +5,18 @@ The name lets :func:`remove_leftovers` find the files of a process that died.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO
 
+from gateway.errors import DiskFull, StoreUnavailable
 from gateway.ingress.accept import SpoolFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _PREFIX = "incoming-"
@@ -21,12 +25,17 @@ _RUN = secrets.token_hex(4)
 
 
 class MailFile:
-    """The file of one large mail; one thread at a time may use it. Methods raise OSError."""
+    """The file of one large mail; one thread at a time may use it.
+
+    Errors of the file system are raised as ``DiskFull`` or ``StoreUnavailable`` with their reason.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Create a file in ``directory``."""
         self._path = directory / f"{_PREFIX}{os.getpid()}-{_RUN}-{secrets.token_hex(4)}"
-        self._stream: BinaryIO = self._path.open("xb", buffering=0)
+        with _explained(directory):
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+            self._stream: BinaryIO = os.fdopen(os.open(self._path, flags, 0o600), "wb", 0)
         self._digest = sha256()
         self._size = 0
 
@@ -35,8 +44,9 @@ class MailFile:
         self._digest.update(buffer)
         self._size += len(buffer)
         data = memoryview(buffer)
-        while data:
-            data = data[self._stream.write(data) :]
+        with _explained(self._path.parent):
+            while data:
+                data = data[self._stream.write(data) :]
 
     def close(self) -> SpoolFile:
         """Close the file without syncing it; the store syncs the file when it takes it."""
@@ -47,6 +57,26 @@ class MailFile:
         """Remove the file, closed or not."""
         self._stream.close()
         self._path.unlink(missing_ok=True)
+
+
+def probe_folder(directory: Path) -> None:
+    """Raise the reason why a large mail cannot be received in ``directory`` now."""
+    file = MailFile(directory)
+    try:
+        file.write(b"probe")
+    finally:
+        file.remove()
+
+
+@contextmanager
+def _explained(directory: Path) -> Iterator[None]:
+    """Raise an error of the file system with its reason and place."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno or errno.EIO).lower()
+        kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreUnavailable
+        raise kind(f"cannot write incoming mail: {reason} at {directory}") from error
 
 
 def remove_leftovers(directory: Path) -> int:

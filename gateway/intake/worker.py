@@ -3,10 +3,9 @@
 :meth:`Intake.serve` is the loop of the daemon, :meth:`Intake.drain` one pass for a command.
 
 There are two stages, so that reading and filing overlap: the sandbox reads the claimed mails, then
-each batch is one transaction. If a batch fails, its mails are filed one by one, and only a mail
-that fails on its own is put back into the spool. After its second failure it is held. If the
-database cannot be reached, no mail counts as failed: the lease runs out and the mails are claimed
-again.
+each batch is one transaction. If a batch fails, its mails are filed one by one, so that only the
+mail that fails is put back, and held after its second failure. If the database is away, no mail
+counts as failed: as soon as it is back, what we had claimed is released and claimed again.
 """
 
 from __future__ import annotations
@@ -72,6 +71,8 @@ class Intake:
         self.clock = clock
         self._now_of = now_of or (lambda _: clock.now())
         self._filed = filed
+        self._held: set[int] = set()  # claimed, and not filed yet
+        self._lost_touch = False  # the database was away since the last claim
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
         """Read and file mail from the spool until ``stop`` is set, then finish claimed mails."""
@@ -117,7 +118,16 @@ class Intake:
     async def _claim(self, ids: Collection[int] | None = None) -> list[Claimed]:
         """Lease the next mails that are due, but only those in ``ids`` if it is given."""
         node, now = self.database.node, self.clock.now()
-        return await self.spool.claim(node, BATCH_MAILS, LEASE_SECONDS, now, ids)
+        try:
+            if self._lost_touch:
+                await self.spool.release(node, self._held)
+                self._lost_touch = False
+            mails = await self.spool.claim(node, BATCH_MAILS, LEASE_SECONDS, now, ids)
+        except Unavailable:
+            self._lost_touch = True
+            raise
+        self._held.update(mail.id for mail in mails)
+        return mails
 
     async def _claim_or_pause(self) -> list[Claimed]:
         """Lease the next mails that are due; if the database fails, pause and return none."""
@@ -133,6 +143,7 @@ class Intake:
     ) -> None:
         while (batch := await ready.get()) is not None:
             filed = await self.file(batch)
+            self._held.difference_update(mail.id for mail in batch.mails)
             if done is not None:
                 done += filed
             ready.task_done()
@@ -170,9 +181,8 @@ class Intake:
         try:
             return await self._transaction(batch)
         except Unavailable as error:
-            _log.warning("filing paused", reason=error.message, mails=len(batch.mails))
-            with contextlib.suppress(Unavailable):  # then the leases run out
-                await self.spool.put_off([mail.id for mail in batch.mails])
+            _log.warning("filing put off", reason=error.message, mails=len(batch.mails))
+            self._lost_touch = True
             await asyncio.sleep(RETRY_SECONDS)
             return []
         except Exception as error:  # noqa: BLE001  # no mail may stop the queue

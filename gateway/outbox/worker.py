@@ -102,14 +102,17 @@ class Outbox:
         if self.smarthost is None:
             await stop.wait()
             return
-        await self._free_orphans()
+        lost_touch = True  # with what was claimed by an earlier process, or while the database left
         while not stop.is_set():
             try:
+                if lost_touch:
+                    await self.deliveries.free_orphans(self.node)
+                    lost_touch = False
                 await self._one_pass(self.smarthost, stop)
                 pause = await self._pause()
             except Unavailable as error:
-                _log.warning("outbox waits", reason=error.message)
-                pause = RETRY_SECONDS
+                _log.warning("outbox put off", reason=error.message)
+                lost_touch, pause = True, RETRY_SECONDS
             await wake.wait_or_stop(stop, "outbox", pause)
         await self.close()
 
@@ -134,14 +137,6 @@ class Outbox:
         """Close the kept connections."""
         if self.smarthost is not None:
             await self.smarthost.close()
-
-    async def _free_orphans(self) -> None:
-        try:
-            await self.deliveries.free_orphans(self.node)
-        except Unavailable as error:
-            _log.warning(
-                "deliveries of dead processes wait until their leases end", reason=error.message
-            )
 
     async def _pause(self) -> float:
         now = self.clock.now()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -18,9 +18,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from gateway.errors import Misconfigured, SchemaOutdated, UsageError
+from gateway.errors import Misconfigured, SchemaOutdated, StoreUnavailable, UsageError
 from gateway.store.sql import sqlite
-from gateway.store.sql.errors import placed, translated
+from gateway.store.sql.database_file import DatabaseFile, create
+from gateway.store.sql.errors import BUSY, READ_ONLY, placed, translated
 
 HEAD = "0007"  # the newest migration; a test checks it
 NEWER = "the database is newer than this program: install the newer ticketgate"
@@ -28,6 +29,7 @@ DESK_LOCK = 0x7469636B  # advisory lock of ordered writers
 UPGRADE_LOCK = DESK_LOCK + 1  # advisory lock of schema upgrades
 READERS = 4
 POSTGRESQL_CONNECTIONS = 10
+PATIENCE_SECONDS = 10.0  # for other writers, from the moment a write is asked for
 
 Dialect = Literal["sqlite", "postgresql"]
 T = TypeVar("T")
@@ -38,26 +40,38 @@ class NotDurable(Misconfigured):
 
 
 class Database:
-    """An open database, made by :meth:`open`.
+    """An open database, made by :meth:`open`; ``node`` is the name of this process in leases.
 
-    ``node`` is the name of this process in leases.
+    A write that other writers keep waiting for ``patience`` seconds raises ``StoreUnavailable``.
     """
 
-    __slots__ = ("_lease", "_lock", "_reader", "_writer", "dialect", "node", "url")
+    __slots__ = (
+        "_file",
+        "_lease",
+        "_lock",
+        "_reader",
+        "_writer",
+        "dialect",
+        "node",
+        "patience",
+        "url",
+    )
 
-    def __init__(self, url: str, node: str) -> None:
+    def __init__(self, url: str, node: str, patience: float = PATIENCE_SECONDS) -> None:
         self.url = parsed(url)
         self.node = node
-        self._lock: asyncio.Lock | None = None
+        self.patience = patience
+        self._lock = asyncio.Lock()  # SQLite has one writer
+        self._file: DatabaseFile | None = None
         if (path := file_of(self.url)) is not None:
             self.dialect: Dialect = "sqlite"
-            self._lock = asyncio.Lock()
-            self._writer = sqlite.engine(path, "write", 1)
-            self._lease = sqlite.engine(path, "lease", 1)
-            self._reader = sqlite.engine(path, "read", READERS)
+            self._file = DatabaseFile(path, patience)
+            self._writer = sqlite.engine(self._file, "write", 1)
+            self._lease = sqlite.engine(self._file, "lease", 1)
+            self._reader = sqlite.engine(self._file, "read", READERS)
         else:
             self.dialect = "postgresql"
-            self._writer = self._lease = self._reader = _postgresql(self.url, node)
+            self._writer = self._lease = self._reader = _postgresql(self.url, node, patience)
 
     @classmethod
     async def open(cls, url: str, *, node: str, check_schema: bool = True) -> Self:
@@ -70,7 +84,7 @@ class Database:
         path = file_of(parsed(url))
         if path is not None:
             with placed(path):
-                sqlite.create(path)
+                create(path)
                 absent = path.stat().st_size == 0
             if absent:
                 await migrate(url)
@@ -108,7 +122,7 @@ class Database:
         power cut, but never damages the database; it is for leases only.
         """
         engine = self._writer if durable else self._lease
-        async with self._lock or nullcontext():
+        async with self._in_turn():
             with translated():
                 async with engine.connect() as connection:
                     await connection.begin()
@@ -122,6 +136,37 @@ class Database:
                         await connection.rollback()
                         raise
                     await uninterrupted(connection.commit())
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """Wait for the other writers of this process; the patience that is left is for others.
+
+        So a file that another process keeps locked costs each writer its patience once, however
+        many wait here in a row.
+        """
+        if self._file is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.patience
+        try:
+            async with asyncio.timeout_at(end):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise StoreUnavailable(BUSY) from None
+        try:
+            self._file.seconds = max(round(end - loop.time(), 1), 0.0)
+            yield
+        finally:
+            self._lock.release()
+
+    async def probe(self) -> None:
+        """Raise ``Unavailable`` with the reason why nothing can be written now; write nothing."""
+        async with self.write(durable=False) as connection:
+            if self.dialect == "sqlite":
+                await connection.exec_driver_sql("SELECT 1")  # begins, and the end is a commit
+            elif (await connection.exec_driver_sql("SHOW transaction_read_only")).scalar() == "on":
+                raise StoreUnavailable(READ_ONLY)
 
     async def _refuse_weakness(self) -> None:
         async with self.write() as connection:
@@ -178,8 +223,9 @@ def file_of(url: URL) -> Path | None:
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
-def _postgresql(url: URL, node: str) -> AsyncEngine:
+def _postgresql(url: URL, node: str, patience: float) -> AsyncEngine:
     settings = {
+        "lock_timeout": str(int(patience * 1000)),
         "application_name": f"ticketgate {node}"[:63],
         "jit": "off",
         "idle_in_transaction_session_timeout": "60000",
@@ -188,7 +234,7 @@ def _postgresql(url: URL, node: str) -> AsyncEngine:
         url,
         pool_size=POSTGRESQL_CONNECTIONS,
         max_overflow=POSTGRESQL_CONNECTIONS,
-        pool_timeout=30,
+        pool_timeout=patience,
         pool_use_lifo=True,
         connect_args={"server_settings": settings, "timeout": 10},
     )
@@ -242,11 +288,11 @@ async def migrate(url: str, *, seed: bool = True) -> None:
     try:
         async with database.write() as connection:
             # Lock first (on SQLite the first statement does): Alembic must not run twice at once.
-            await connection.exec_driver_sql(
-                "SELECT 1"
-                if database.dialect == "sqlite"
-                else f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"
-            )
+            if database.dialect == "sqlite":
+                await connection.exec_driver_sql("SELECT 1")
+            else:
+                await connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})")
             if (found := await _version_on(connection)) is not None and found > HEAD:
                 raise SchemaOutdated(NEWER)
             await connection.run_sync(runner.upgrade)

@@ -12,6 +12,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Literal
 
+from gateway.errors import Unavailable
 from gateway.ingress.accept import IN_MEMORY, Raw
 from gateway.ingress.spool_files import MailFile
 
@@ -119,7 +120,7 @@ class MailData:
         return len(self._buffer) > (IN_MEMORY if self._file is None else _WRITE_BYTES)
 
     async def relieve(self) -> None:
-        """Write buffered bytes to the file; keep an OSError in ``error`` instead of raising it."""
+        """Write buffered bytes to the file; keep a failure in ``error`` instead of raising it."""
         if self._file is None and not self._hops_ok():
             self._fail("hops")
             self._buffer.clear()
@@ -129,7 +130,7 @@ class MailData:
             if self._file is None:
                 self._file = await asyncio.to_thread(MailFile, self._directory)
             await asyncio.to_thread(self._file.write, buffer)
-        except OSError as error:
+        except Unavailable as error:
             self.error = error
 
     def _hops_ok(self) -> bool:
@@ -139,7 +140,7 @@ class MailData:
         return header.lower().count(b"\r\nreceived:") <= self._hops
 
     async def finish(self) -> Raw:
-        """Return the whole mail, or empty bytes if ``fault`` is set; raises OSError of the disk."""
+        """Return the whole mail, or empty bytes if ``fault`` is set; raises what the disk does."""
         if self.fault is None and self.error is None:
             if self._file is None and not self.full:
                 if self._hops_ok():

@@ -81,12 +81,16 @@ class Sandbox:
         self._fork_lock = asyncio.Lock()
         self._stopped = False
 
-    async def start(self) -> None:
-        """Start the fork server and the workers, and return when the workers can read."""
+    async def start(self, *, wait: bool = True) -> None:
+        """Start the fork server and the workers, and return when the workers can read.
+
+        Without ``wait``, return while the fork server still imports the readers; the first
+        requests fork the workers.
+        """
         self._stopped = False
         await self._start_fork_server()
         for _ in range(self.processes):
-            self._idle.put_nowait(await self._fork())
+            self._idle.put_nowait(await self._fork() if wait else None)
 
     async def stop(self) -> None:
         """End every process of the pool; unfinished work is lost."""

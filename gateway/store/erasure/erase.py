@@ -307,6 +307,9 @@ async def drop_blobs(database: Database, blobs: Blobs) -> int:
     erased = sa.select(MAIL.c.blob).where(MAIL.c.blob.is_not(None), MAIL.c.erased.is_not(None))
     async with database.read() as connection:
         spare = await keys(connection, erased)
+    # Before the next look: a mail that is committed after it gets a newer version of its blob.
+    versions = {key: await blobs.version(key) for key in spare}
+    async with database.read() as connection:
         needed = await keys(
             connection,
             sa.select(MAIL.c.blob).where(among(MAIL.c.blob, "keys"), MAIL.c.erased.is_(None)),
@@ -315,7 +318,8 @@ async def drop_blobs(database: Database, blobs: Blobs) -> int:
     if not spare:
         return 0
     for key in sorted(spare - needed):
-        await blobs.delete(key)
+        if (version := versions[key]) is not None:
+            await blobs.delete(key, version)
     async with database.write() as connection:
         mine = [MAIL.c.blob.is_not(None), MAIL.c.erased.is_not(None), among(MAIL.c.blob, "keys")]
         await connection.execute(

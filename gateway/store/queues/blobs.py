@@ -4,18 +4,15 @@ A blob's key is derived from the SHA-256 of its bytes. So equal content is store
 verified at any time. ``put`` returns when the bytes are durable; only then may a row hold the key
 (reliability.md 1).
 
-A full store raises ``DiskFull``, an unreachable one ``StoreUnavailable``; in both cases nothing was
-stored. A crash after a blob is stored and before its row is committed leaves a blob without a row.
-``db check`` lists such blobs.
+A full store raises ``DiskFull``, any other failure ``BlobsUnavailable`` with the reason; nothing
+was stored then. What becomes of a blob whose mail is not committed: see
+:mod:`gateway.store.queues.blob_files`. An object store keeps it; ``db check`` lists such blobs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
-import os
-import secrets
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -23,18 +20,14 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
-from gateway.errors import NotFound, Rejected, StoreUnavailable, UsageError
-from gateway.store.sql.errors import translated
+from gateway.errors import BlobsUnavailable, NotFound, Rejected, UsageError
+from gateway.store.queues.blob_files import INLINE_BYTES, FileBlobs, Identity, PlacedBlob, key_of
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
-INLINE_BYTES = 256 << 10  # a raw mail up to this size lies in the database
-CHUNK_BYTES = 1 << 20
-PARTS_FOLDER = "parts"  # holds files that are being written
-PART_SUFFIX = ".part"
 RETRIES: RetryConfig = {
     "max_retries": 3,
     "retry_timeout": timedelta(seconds=20),
@@ -55,12 +48,38 @@ class Blobs(Protocol):
         """
         ...
 
+    async def place(self, raw: bytes | Path, sha256: str) -> PlacedBlob:
+        """Store like :meth:`put` for a mail that is committed next: settle or withdraw it then."""
+        ...
+
+    async def settle(self, placed: PlacedBlob) -> None:
+        """Note that the mail of a placed blob is committed."""
+        ...
+
+    async def withdraw(self, placed: PlacedBlob) -> None:
+        """Delete a placed blob whose mail is not and never will be committed.
+
+        Nothing is deleted where another mail may rely on the blob.
+        """
+        ...
+
     async def get(self, key: str) -> bytes:
         """Return the bytes of a blob; raise NotFound where there is no such blob."""
         ...
 
-    async def delete(self, key: str) -> None:
-        """Delete a blob; do nothing where there is none."""
+    async def version(self, key: str) -> Identity | None:
+        """Return what tells a blob from a later one with equal content, for :meth:`delete`.
+
+        Ask before looking whether a mail names the blob. None means that it must not be deleted.
+        """
+        ...
+
+    async def delete(self, key: str, version: Identity | None = None) -> None:
+        """Delete a blob, or only if it is still ``version``; do nothing where there is none."""
+        ...
+
+    async def probe(self) -> None:
+        """Raise the error that the next mail would meet, as far as that can be known."""
         ...
 
     def listing(self) -> AsyncIterator[str]:
@@ -88,25 +107,9 @@ def open_blobs(url: str) -> Blobs:
 
 
 def remove_leftovers(url: str) -> int:
-    """Delete files that dead processes left unfinished; return how many (``file://`` only).
-
-    A process on another machine that shares the folder may lose a file it is writing. It then asks
-    its client to try again.
-    """
+    """Delete unfinished files of dead processes and return their number (``file://`` only)."""
     blobs = open_blobs(url)
-    found = (
-        list((blobs.folder / PARTS_FOLDER).glob(f"*{PART_SUFFIX}"))
-        if isinstance(blobs, FileBlobs)
-        else []
-    )
-    abandoned = [
-        path
-        for path in found
-        if not Path("/proc", path.suffixes[-2][1:].partition("-")[0]).exists()
-    ]
-    for path in abandoned:
-        path.unlink(missing_ok=True)
-    return len(abandoned)
+    return blobs.remove_leftovers() if isinstance(blobs, FileBlobs) else 0
 
 
 async def intact(blobs: Blobs, key: str) -> bool:
@@ -118,11 +121,6 @@ async def intact(blobs: Blobs, key: str) -> bool:
     return key_of(await asyncio.to_thread(_digest, raw)) == key
 
 
-def key_of(sha256: str) -> str:
-    """Return the key for bytes with this SHA-256 digest in hex."""
-    return f"{sha256[:2]}/{sha256}"
-
-
 def _digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
@@ -131,22 +129,50 @@ def _missing(key: str) -> NotFound:
     return NotFound(f"no blob {key}")
 
 
-class NoBlobs:
+def _failed(error: BaseError) -> BlobsUnavailable:
+    """Return our error for one of an object store; its text may hold keys and addresses."""
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return BlobsUnavailable("the blob store refuses our key, or does not allow it this")
+    return BlobsUnavailable("the blob store does not answer")
+
+
+class _WithoutNotes:
+    """What a store does that cannot tell whose blob it is: it keeps one whose commit failed."""
+
+    async def place(self, raw: bytes | Path, sha256: str) -> PlacedBlob:
+        """Store bytes; see :class:`Blobs`."""
+        return PlacedBlob(await self.put(raw, sha256))
+
+    async def put(self, raw: bytes | Path, sha256: str) -> str:
+        """Raise NotImplementedError: each store has its own."""
+        raise NotImplementedError
+
+    async def settle(self, placed: PlacedBlob) -> None:
+        """Do nothing."""
+
+    async def withdraw(self, placed: PlacedBlob) -> None:
+        """Do nothing."""
+
+    async def version(self, key: str) -> Identity | None:  # noqa: ARG002 - the interface
+        """Return the same for all blobs."""
+        return (0, 0)
+
+    async def probe(self) -> None:
+        """Do nothing: only a mail finds out."""
+
+
+class NoBlobs(_WithoutNotes):
     """The blob store of an installation that keeps all raw mail in the database."""
 
     def inline(self, size: int) -> bool:  # noqa: ARG002 - the interface
         """Return True: every raw mail is kept in the database."""
         return True
 
-    async def put(self, raw: bytes | Path, sha256: str) -> str:
-        """Raise NotImplementedError: nobody calls this, since :meth:`inline` is always True."""
-        raise NotImplementedError
-
     async def get(self, key: str) -> bytes:
         """Raise NotFound: the blob was written while another store was configured."""
         raise _missing(key)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, version: Identity | None = None) -> None:
         """Do nothing."""
 
     async def listing(self) -> AsyncIterator[str]:
@@ -156,108 +182,7 @@ class NoBlobs:
             yield key
 
 
-class FileBlobs:
-    """Blobs as files, two folders deep.
-
-    A file is written under a temporary name, synced and renamed, and its folder is synced. So a
-    file with its final name is complete.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def inline(self, size: int) -> bool:
-        """Return whether the mail is small enough to be kept in the database."""
-        return size <= INLINE_BYTES
-
-    async def put(self, raw: bytes | Path, sha256: str) -> str:
-        """Store a file; see :class:`Blobs`."""
-        with translated():
-            await asyncio.to_thread(self._put, raw, key_of(sha256))
-        return key_of(sha256)
-
-    def _put(self, raw: bytes | Path, key: str) -> None:
-        target = self.folder / key
-        if not target.parent.is_dir():
-            _make_folder(target.parent)
-        if not target.exists():
-            aside = (
-                self.folder
-                / PARTS_FOLDER
-                / f"{target.name}.{os.getpid()}-{secrets.token_hex(6)}{PART_SUFFIX}"
-            )
-            aside.parent.mkdir(mode=0o700, exist_ok=True)
-            try:
-                _write(raw, aside)
-                aside.rename(target)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
-        # also where the file exists already: its writer may have died before this
-        _sync(target.parent)
-
-    async def get(self, key: str) -> bytes:
-        """Read a file; see :class:`Blobs`."""
-        with translated():
-            try:
-                return await asyncio.to_thread((self.folder / key).read_bytes)
-            except FileNotFoundError:
-                raise _missing(key) from None
-
-    async def delete(self, key: str) -> None:
-        """Delete a file; see :class:`Blobs`."""
-        with translated():
-            await asyncio.to_thread((self.folder / key).unlink, missing_ok=True)
-
-    async def listing(self) -> AsyncIterator[str]:
-        """List the files; see :class:`Blobs`."""
-        for path in await asyncio.to_thread(lambda: sorted(self.folder.glob("??/*"))):
-            yield f"{path.parent.name}/{path.name}"
-
-
-def _make_folder(folder: Path) -> None:
-    """Create a private folder and its missing parents, durably."""
-    missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
-    for each in reversed(missing):
-        each.mkdir(mode=0o700, exist_ok=True)
-        _sync(each.parent)
-
-
-def _write(raw: bytes | Path, aside: Path) -> None:
-    """Write and sync a new file; link a source file instead of copying it where possible."""
-    if isinstance(raw, Path):
-        try:
-            aside.hardlink_to(raw)
-        except OSError as error:
-            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}:
-                raise
-        else:
-            _sync(aside)
-            return
-    with open(aside, "xb", opener=_private) as file:
-        if isinstance(raw, bytes):
-            file.write(raw)
-        else:
-            with raw.open("rb") as source:
-                while chunk := source.read(CHUNK_BYTES):
-                    file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-class RemoteBlobs:
+class RemoteBlobs(_WithoutNotes):
     """An object store; it confirms a write when the object is durable."""
 
     def __init__(self, store: obstore.store.ObjectStore) -> None:
@@ -272,7 +197,7 @@ class RemoteBlobs:
         try:
             await obstore.put_async(self.store, key_of(sha256), raw)
         except BaseError as error:
-            raise StoreUnavailable("the blob store does not answer") from error
+            raise _failed(error) from error
         return key_of(sha256)
 
     async def get(self, key: str) -> bytes:
@@ -282,16 +207,16 @@ class RemoteBlobs:
         except FileNotFoundError:
             raise _missing(key) from None
         except BaseError as error:
-            raise StoreUnavailable("the blob store does not answer") from error
+            raise _failed(error) from error
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, version: Identity | None = None) -> None:  # noqa: ARG002
         """Delete an object; see :class:`Blobs`."""
         try:
             await obstore.delete_async(self.store, key)
         except FileNotFoundError:
             return
         except BaseError as error:
-            raise StoreUnavailable("the blob store does not answer") from error
+            raise _failed(error) from error
 
     async def listing(self) -> AsyncIterator[str]:
         """List the objects; see :class:`Blobs`."""

@@ -10,28 +10,31 @@ lease.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import Envelope
+from gateway import log
 from gateway.errors import Rejected, Unavailable
 from gateway.store.engine import Database
 from gateway.store.imap import taken_mail
+from gateway.store.queues.blob_files import PlacedBlob
 from gateway.store.queues.blobs import Blobs
 from gateway.store.queues.mail_register import NO_LEASE, MailState, pack, unpack
+from gateway.store.queues.raw_places import Place, RawMail, RawPlaces
 from gateway.store.queues.wake import tell_others
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import write_rows
 from gateway.store.sql.nodes import dead
+
+_log = log.logger("spool")
 
 TRIES = 2  # a mail that fails this often is held
 CLAIM_BYTES = 32 << 20  # raw bytes one claim loads, unless a single mail is larger
@@ -100,32 +103,8 @@ DUPLICATES = sa.select(MAIL.c.original_id, MAIL.c.channel_id).where(
 )
 
 
-class StoredFile(Protocol):
-    """A file that holds a raw mail."""
-
-    @property
-    def path(self) -> Path:
-        """Return the path of the file."""
-        ...
-
-
-class MailToStore(Protocol):
-    """A mail to be stored: its bytes or file, their size and digest, and its envelope."""
-
-    @property
-    def raw(self) -> bytes | StoredFile:
-        """Return the bytes, or the file that holds them."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Return the number of bytes."""
-        ...
-
-    @property
-    def sha256(self) -> str:
-        """Return the SHA-256 of the bytes in hex."""
-        ...
+class MailToStore(RawMail, Protocol):
+    """A mail to be stored: its raw bytes and the envelope."""
 
     @property
     def envelope(self) -> Envelope:
@@ -198,11 +177,12 @@ class ClaimLost(Unavailable):
 class Spool:
     """Mail waiting to be processed: rows in ``database``, large raw mail in ``blobs``."""
 
-    __slots__ = ("blobs", "database")
+    __slots__ = ("_places", "blobs", "database")
 
     def __init__(self, database: Database, blobs: Blobs) -> None:
         self.database = database
         self.blobs = blobs
+        self._places = RawPlaces(database, blobs)
 
     async def put(self, mails: Sequence[MailToStore]) -> list[int]:
         """Store all of the mails or none, durably; return their ids in the order given.
@@ -211,46 +191,23 @@ class Spool:
         Files of the caller stay where they are. Raises ``DiskFull`` or ``StoreUnavailable``, and
         ``MailboxLeaseLost`` where another process now reads one of the mailboxes.
         """
-        places = await asyncio.gather(*(self._place(mail) for mail in mails))
-        marked = {
-            mail.mark: bytes.fromhex(mail.sha256)[:16] for mail in mails if mail.mark is not None
-        }
-        async with self.database.write() as connection:
-            known = (
-                await taken_mail.find_taken(connection, self.database.node, marked)
-                if marked
-                else taken_mail.NOTHING_TAKEN
-            )
-            had = {**known.there, **known.again}
-            numbers = iter(await _numbers(connection, sum(mail.mark not in had for mail in mails)))
-            ids = [had[mail.mark] if mail.mark in had else next(numbers) for mail in mails]
-            fresh = [
-                (mail_id, mail, place)
-                for mail_id, mail, place in zip(ids, mails, places, strict=True)
-                if mail.mark not in had
-            ]
-            raws = [
-                {"mail_id": mail_id, "data": place}
-                for mail_id, _, place in fresh
-                if isinstance(place, bytes)
-            ]
-            await write_rows(connection, [(MAIL, [_row(*each) for each in fresh]), (RAW, raws)])
-            if marked:
-                own = {
-                    mail.mark: mail_id
-                    for mail, mail_id in zip(mails, ids, strict=True)
-                    if mail.mark is not None
-                }
-                await taken_mail.record(connection, marked, own, known)
-            await tell_others(connection, "mail")
+        places = await self._places.place(mails)
+        ended = False
+        try:
+            async with self.database.write() as connection:
+                ids, fresh = await _insert(connection, self.database.node, mails, places)
+                ended = True
+        except Exception:
+            if ended:  # in the commit, which may have happened all the same
+                self._places.doubt(places)
+            else:
+                await self._places.unused(places)
+            raise
+        await self._places.used([place for place, new in zip(places, fresh, strict=True) if new])
+        await self._places.unused(
+            [place for place, new in zip(places, fresh, strict=True) if not new]
+        )
         return ids
-
-    async def _place(self, mail: MailToStore) -> bytes | str:
-        """Return the bytes to put into the database; or store them as a blob and return its key."""
-        raw = mail.raw
-        if not self.blobs.inline(mail.size):
-            return await self.blobs.put(raw if isinstance(raw, bytes) else raw.path, mail.sha256)
-        return raw if isinstance(raw, bytes) else await asyncio.to_thread(raw.path.read_bytes)
 
     async def claim(
         self,
@@ -278,26 +235,44 @@ class Spool:
                 {"ids": mine, "owner": node, "until": now + timedelta(seconds=lease_seconds)},
             )
             raws = dict((await connection.execute(SELECT_RAW, {"ids": mine})).all())
-        lost = [row.id for row in rows if not await self._fetched(row, raws)]
-        if lost:
-            await self.fail(lost, "Its raw bytes are missing from the blob store.", now)
+        await self._fetch([row for row in rows if row.blob is not None], raws, now)
         return [_claimed(row, raws[row.id]) for row in rows if row.id in raws]
 
-    async def _fetched(self, row: Any, raws: dict[int, bytes]) -> bool:
-        """Load the bytes of a mail's blob into ``raws``; return False where the blob is missing."""
-        if row.blob is not None:
+    async def _fetch(self, rows: Sequence[Any], raws: dict[int, bytes], now: datetime) -> None:
+        """Add the blobs of claimed mails to ``raws``.
+
+        A mail whose blob is missing has failed. One whose blob cannot be read now waits until its
+        lease ends, at no cost, and the others go on.
+        """
+        lost: list[int] = []
+        unread: list[int] = []
+        for row in rows:
             try:
                 raws[row.id] = await self.blobs.get(row.blob)
             except Rejected:
-                return False
-        return True
+                lost.append(row.id)
+            except Unavailable as error:
+                unread.append(row.id)
+                _log.error("mail waits for its blob", mail_id=row.id, reason=error.message)
+        if lost:
+            await self.fail(lost, "Its raw bytes are missing from the blob store.", now)
+        if unread:
+            await self._update(unread, {"tries": MAIL.c.tries - 1})
 
-    async def put_off(self, ids: Collection[int]) -> None:
-        """Release claimed mails after a failure that the mails did not cause.
+    async def release(self, node: str, held: Collection[int]) -> None:
+        """Release what ``node`` has claimed, but for ``held``; the try is not counted.
 
-        The failure does not count as a try of these mails.
+        For a node that lost touch with the database: its claims may have been stored without its
+        knowledge, or may not have been given back.
         """
-        await self._update(ids, NO_LEASE | {"tries": MAIL.c.tries - 1})
+        others = sa.update(MAIL).where(
+            IS_WAITING, MAIL.c.lease_owner == sa.bindparam("node"), sa.not_(ID_IN_IDS)
+        )
+        async with self.database.write(durable=False) as connection:
+            await connection.execute(
+                others.values(NO_LEASE | {"tries": MAIL.c.tries - 1}),
+                {"node": node, "ids": sorted(held)},
+            )
 
     async def free_orphans(self, node: str) -> int:
         """Release mails claimed by dead processes of this host; return how many.
@@ -364,6 +339,41 @@ def _affordable(rows: Sequence[Any]) -> list[Any]:
     return list(rows[: max(fitting, 1)])
 
 
+async def _insert(
+    connection: AsyncConnection, node: str, mails: Sequence[MailToStore], places: Sequence[Place]
+) -> tuple[list[int], list[bool]]:
+    """Insert the rows of mails; return their ids, and which of them are new."""
+    marked = {mail.mark: bytes.fromhex(mail.sha256)[:16] for mail in mails if mail.mark is not None}
+    known = (
+        await taken_mail.find_taken(connection, node, marked)
+        if marked
+        else taken_mail.NOTHING_TAKEN
+    )
+    had = {**known.there, **known.again}
+    numbers = iter(await _numbers(connection, sum(mail.mark not in had for mail in mails)))
+    ids = [had[mail.mark] if mail.mark in had else next(numbers) for mail in mails]
+    fresh = [
+        (mail_id, mail, place)
+        for mail_id, mail, place in zip(ids, mails, places, strict=True)
+        if mail.mark not in had
+    ]
+    raws = [
+        {"mail_id": mail_id, "data": place}
+        for mail_id, _, place in fresh
+        if isinstance(place, bytes)
+    ]
+    await write_rows(connection, [(MAIL, [_row(*each) for each in fresh]), (RAW, raws)])
+    if marked:
+        own = {
+            mail.mark: mail_id
+            for mail, mail_id in zip(mails, ids, strict=True)
+            if mail.mark is not None
+        }
+        await taken_mail.record(connection, marked, own, known)
+    await tell_others(connection, "mail")
+    return ids, [mail.mark not in had for mail in mails]
+
+
 async def _numbers(connection: AsyncConnection, n: int) -> list[int]:
     """Return ``n`` new mail ids: from PostgreSQL's sequence, or those after SQLite's last id."""
     if connection.dialect.name == "sqlite":
@@ -374,7 +384,7 @@ async def _numbers(connection: AsyncConnection, n: int) -> list[int]:
     return sorted((await connection.exec_driver_sql(query, (n,))).scalars())
 
 
-def _row(mail_id: int, mail: MailToStore, place: bytes | str) -> dict[str, Any]:
+def _row(mail_id: int, mail: MailToStore, place: Place) -> dict[str, Any]:
     return {
         "id": mail_id,
         "received_at": mail.envelope.received_at,
@@ -382,7 +392,7 @@ def _row(mail_id: int, mail: MailToStore, place: bytes | str) -> dict[str, Any]:
         "envelope": pack(mail.envelope),
         "size": mail.size,
         "sha256": mail.sha256,
-        "blob": place if isinstance(place, str) else None,
+        "blob": place.key if isinstance(place, PlacedBlob) else None,
     }
 
 

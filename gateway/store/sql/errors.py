@@ -20,6 +20,7 @@ from gateway.errors import DiskFull, StoreUnavailable, TicketgateError, Unavaila
 BUSY = "the database is busy with another writer"
 AWAY = "the database does not answer"
 FULL = "the disk of the database is full"
+READ_ONLY = "the database is read-only"
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 # Nothing can be created at the path until a person changes it or its permissions.
 NO_PLACE = {
@@ -59,7 +60,7 @@ POSTGRESQL: dict[str, tuple[type[Unavailable], str]] = {
     "55P03": (StoreUnavailable, BUSY),
     "57": (StoreUnavailable, AWAY),
     "58": (StoreUnavailable, "the disk of the database reports an error"),
-    "25006": (StoreUnavailable, "the database is read-only"),
+    "25006": (StoreUnavailable, READ_ONLY),
 }
 
 

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
+from urllib.parse import quote
 
 import aiosqlite
 from sqlalchemy import Connection as SyncConnection
@@ -29,6 +30,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import EMPTY_DICT
 from sqlalchemy.util.concurrency import await_
+
+from gateway.store.sql.database_file import DatabaseFile, Identity
 
 Role = Literal["read", "write", "lease"]
 T = TypeVar("T")
@@ -47,11 +50,10 @@ def open_file(path: Path, role: Role) -> sqlite3.Connection:
     The role ``read`` cannot write, ``write`` syncs to disk at commit, and ``lease`` writes without
     syncing. Raises sqlite3.OperationalError where the file cannot be opened.
     """
-    if role != "read":
-        create(path)
     # Used in the thread of aiosqlite only, but may be closed from another once the loop is gone.
     connection = sqlite3.connect(
-        path,
+        f"file:{quote(os.fspath(path))}?mode=rw",  # never create: see database_file.py
+        uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,
         cached_statements=512,
@@ -63,16 +65,6 @@ def open_file(path: Path, role: Role) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def create(path: Path) -> None:
-    """Create the database file if it is missing; only our user can read it, since mail is private.
-
-    SQLite gives its log and shared memory files the same rights.
-    """
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
 def _settle(connection: sqlite3.Connection, role: Role) -> None:
@@ -189,13 +181,63 @@ class Threaded(aiosqlite.Connection):
 
     begin: str | None = None
 
+    def __init__(self, file: DatabaseFile, role: Role) -> None:
+        super().__init__(lambda: self._open(role), 64)
+        self.file = file
+        self._log: Identity | None = None
+        self._seconds = BUSY_SECONDS
+        self._thread.daemon = True
+
+    def _open(self, role: Role) -> sqlite3.Connection:
+        """Open the file that the other connections have open, and no other."""
+        if role != "read":
+            self.file.adopt()
+        self.file.check()
+        connection = open_file(self.file.path, role)
+        try:
+            connection.execute("PRAGMA user_version").fetchone()  # a first read opens the log
+            self.file.check()
+        except BaseException:
+            connection.close()
+            raise
+        self._log = self.file.log_identity()  # it stays as long as this connection has it open
+        return connection
+
+    async def commit(self) -> None:
+        """Commit; DatabaseReplaced where the file is gone, and nothing is confirmed then.
+
+        It asks before, so that nothing is written in vain, and after, since only then it is sure.
+        """
+
+        def commit(connection: sqlite3.Connection) -> None:
+            try:
+                self._check()
+                connection.commit()
+                self._check()
+            except BaseException:
+                connection.rollback()
+                raise
+
+        await cast("Any", self)._execute(commit, self._conn)
+
+    def _check(self) -> None:
+        self.file.check()
+        self.file.check_log(self._log)
+
+    def _begin(self, connection: sqlite3.Connection, begin: str) -> None:
+        """Begin a transaction, waiting for other writers as long as the file says now."""
+        if self.file.seconds != self._seconds:
+            connection.execute(f"PRAGMA busy_timeout = {int(self.file.seconds * 1000)}")
+            self._seconds = self.file.seconds
+        connection.execute(begin)
+
     async def visit(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function in the thread of the connection; first run BEGIN if none was run yet."""
         begin, self.begin = self.begin, None
 
         def begun(connection: sqlite3.Connection) -> T:
             if begin is not None:
-                connection.execute(begin)
+                self._begin(connection, begin)
             return function(connection)
 
         result: T = await cast("Any", self)._execute(begun, self._conn)
@@ -205,15 +247,14 @@ class Threaded(aiosqlite.Connection):
 class SqliteDriver(AsyncAdapt_aiosqlite_dbapi):
     """A driver module for SQLAlchemy that opens one file in one role."""
 
-    def __init__(self, path: Path, role: Role) -> None:
+    def __init__(self, file: DatabaseFile, role: Role) -> None:
         super().__init__(aiosqlite, sqlite3)
-        self.path = path
+        self.file = file
         self.role: Role = role
 
     def connect(self, *_arg: Any, **_kw: Any) -> SqliteConnection:
         """Open a connection; its thread does not keep the program from ending."""
-        connection = Threaded(lambda: open_file(self.path, self.role), 64)
-        connection._thread.daemon = True
+        connection = Threaded(self.file, self.role)
         return SqliteConnection(self, cast("Any", await_(_opened(connection))))
 
 
@@ -226,14 +267,14 @@ async def _opened(connection: aiosqlite.Connection) -> aiosqlite.Connection:
         raise
 
 
-def engine(path: Path, role: Role, size: int) -> AsyncEngine:
+def engine(file: DatabaseFile, role: Role, size: int) -> AsyncEngine:
     """Return an engine of at most ``size`` connections to the file.
 
     Except in the role ``read``, its transactions take the write lock at once.
     """
     made = create_async_engine(
         "sqlite+aiosqlite:///",
-        module=SqliteDriver(path, role),
+        module=SqliteDriver(file, role),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=size,
         max_overflow=0,

@@ -20,7 +20,8 @@ import sqlalchemy as sa
 
 from gateway.errors import Conflict, InternalError, Invalid
 from gateway.store.engine import Database, file_of
-from gateway.store.queues.blobs import Blobs, FileBlobs, intact
+from gateway.store.queues.blob_files import FileBlobs
+from gateway.store.queues.blobs import Blobs, intact
 from gateway.store.schema import tables
 from gateway.store.sql.errors import NO_PLACE, translated
 from gateway.store.upkeep.copy import CopiedTable, copy

@@ -6,10 +6,11 @@ import asyncio
 from hashlib import sha256
 
 import pytest
+from structlog.testing import capture_logs
 
 from core.model.message import Envelope
-from gateway.errors import DiskFull, StoreUnavailable
-from gateway.ingress.accept import GROUP_MAILS, SpoolFile
+from gateway.errors import BlobsUnavailable, DiskFull, StoreUnavailable
+from gateway.ingress.accept import GROUP_MAILS, IN_MEMORY, TROUBLE_SECONDS, SpoolFile
 from tests.unit.gateway.ingress.conftest import until
 
 
@@ -102,11 +103,11 @@ async def test_an_absent_store_fails_the_whole_group_at_once(desk, envelope):
         asyncio.create_task(desk.accept.accept(mail(number), envelope)) for number in range(6)
     ]
     await asyncio.sleep(0)
-    desk.spool.errors = [StoreUnavailable("away"), StoreUnavailable("away")]
+    desk.spool.errors = [StoreUnavailable("away")]
     desk.spool.gate.set()
     outcomes = await asyncio.gather(first, *others, return_exceptions=True)
     assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
-    assert desk.spool.calls == 2
+    assert desk.spool.calls == 1
     assert (await desk.accept.accept(mail("later"), envelope)).mail_id == 1
 
 
@@ -193,3 +194,72 @@ async def test_mails_handed_in_together_keep_their_order(desk, envelope):
     with pytest.raises(ValueError, match="first"):
         await desk.accept.accept_all([(mail(number), envelope) for number in range(4)])
     assert len(desk.spool.stored()) == GROUP_MAILS + 8
+
+
+async def test_mail_behind_a_refused_group_is_refused_with_it(desk, envelope):
+    """If the database is away, whatever waits behind the group does not ask it again."""
+    first = await hold(desk, envelope)
+    others = [
+        asyncio.create_task(desk.accept.accept(mail(number), envelope))
+        for number in range(2 * GROUP_MAILS)
+    ]
+    await until(lambda: len(desk.accept._pending) == len(others))
+    desk.spool.errors = [StoreUnavailable("away")]
+    desk.spool.gate.set()
+    outcomes = await asyncio.gather(first, *others, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+    assert desk.spool.calls == 1
+
+
+async def test_a_broken_blob_store_refuses_large_mail_only(desk, envelope):
+    """Small mail of the same group is stored; what was refused is told until such mail is."""
+    desk.spool.bad = {b"number-large-": BlobsUnavailable("permission denied")}
+    first = await hold(desk, envelope)
+    raws = [mail("small"), mail("large", IN_MEMORY), mail("other")]
+    others = [asyncio.create_task(desk.accept.accept(raw, envelope)) for raw in raws]
+    await until(lambda: len(desk.accept._pending) == len(others))
+    desk.spool.gate.set()
+    outcomes = await asyncio.gather(first, *others, return_exceptions=True)
+    assert [isinstance(outcome, BlobsUnavailable) for outcome in outcomes] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert desk.accept.trouble == "permission denied"
+    await desk.accept.accept(mail("more"), envelope)
+    assert desk.accept.trouble == "permission denied"
+    desk.spool.bad = {}
+    await desk.accept.accept(mail("large", IN_MEMORY), envelope)
+    assert desk.accept.trouble is None
+
+
+@pytest.mark.parametrize("away", [StoreUnavailable("locked"), DiskFull("full")])
+async def test_each_reason_of_refusals_is_logged_once(desk, envelope, away):
+    """One line when mail is refused, one when it is stored again, whatever the number of mails."""
+    with capture_logs() as lines:
+        for _ in range(3):
+            desk.spool.errors = [away]
+            with pytest.raises(type(away)):
+                await desk.accept.accept(mail(1), envelope)
+        await desk.accept.accept(mail(1), envelope)
+        await desk.accept.accept(mail(2), envelope)
+    told = [
+        (line["log_level"], line["event"], line["reason"]) for line in lines if "reason" in line
+    ]
+    assert told == [
+        ("error", "mail refused until the store works", away.message),
+        ("warning", "mail is stored again", away.message),
+    ]
+
+
+async def test_a_refusal_is_forgotten_after_a_while(desk, envelope, monkeypatch):
+    """A refusal is told for a minute, so that a desk without mail is not unready for ever."""
+    now = [0.0]
+    monkeypatch.setattr("gateway.ingress.accept.time.monotonic", lambda: now[0])
+    desk.free[0] = 0
+    with pytest.raises(DiskFull):
+        desk.accept.check_room()
+    assert str(desk.accept.trouble).startswith("not enough disk space")
+    now[0] = TROUBLE_SECONDS + 1
+    assert desk.accept.trouble is None

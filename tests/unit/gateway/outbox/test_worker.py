@@ -416,3 +416,30 @@ async def test_the_log_tells_no_address_and_no_subject(outbox, post, sink, told)
         ("delivery", "deferred", "cannot connect to the smarthost: connection refused", 1),
     ]
     assert not re.search(r"\w@\w|private|unwanted", told.getvalue())
+
+
+async def test_what_was_claimed_while_the_database_left_is_sent_when_it_is_back(
+    outbox, post, sink, monkeypatch
+):
+    """A claim whose answer was lost is released at once, and does not wait for its lease."""
+    monkeypatch.setattr(worker, "RETRY_SECONDS", 0)
+    await post.put("ann@example.net")
+    sender, stop = outbox(), asyncio.Event()
+    real = sender.deliveries.claim
+    claims = 0
+
+    async def claim(_self, *arguments, **how):
+        nonlocal claims
+        claims += 1
+        jobs = await real(*arguments, **how)
+        if claims == 1:
+            raise StoreUnavailable("the database does not answer")
+        return jobs
+
+    monkeypatch.setattr(type(sender.deliveries), "claim", claim)
+    serving = asyncio.create_task(sender.serve(stop, Wake()))
+    async with asyncio.timeout(30):
+        await sink.arrived.wait()
+    stop.set()
+    await serving
+    assert len(sink.mails) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from gateway.errors import SchemaOutdated, StoreUnavailable, UsageError
 from gateway.store import engine
 from gateway.store.engine import Database, NotDurable, upgrade
 from gateway.store.schema import tables
-from gateway.store.sql import bulk
+from gateway.store.sql import bulk, sqlite
 
 
 async def value(database: Database, name: str = "ticket") -> int:
@@ -277,12 +278,10 @@ async def test_a_file_that_is_no_database_is_try_again(tmp_path: Path):
         await Database.open(f"sqlite:///{tmp_path / 'x.db'}", node="n")
 
 
-async def test_another_process_that_keeps_sqlite_busy_is_try_again(tmp_path: Path, monkeypatch):
+async def test_another_process_that_keeps_sqlite_busy_is_try_again(tmp_path: Path):
     """A long writer elsewhere raises StoreUnavailable after the timeout."""
-    from gateway.store.sql import sqlite
-
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     database = await Database.open(f"sqlite:///{tmp_path / 'x.db'}", node="n")
+    database.patience = 0.05
     blocker = sqlite.open_file(tmp_path / "x.db", "write")
     try:
         blocker.execute("BEGIN IMMEDIATE")
@@ -295,3 +294,136 @@ async def test_another_process_that_keeps_sqlite_busy_is_try_again(tmp_path: Pat
     finally:
         blocker.close()
         await database.close()
+
+
+async def test_a_locked_file_costs_waiting_writers_their_patience_once(tmp_path: Path):
+    """reliability.md section 3: ten writers in a row on a locked file all give up together."""
+    assert engine.PATIENCE_SECONDS == 10.0
+    database = await Database.open(f"sqlite:///{tmp_path / 'x.db'}", node="n")
+    database.patience = 1.0
+    blocker = sqlite.open_file(tmp_path / "x.db", "write")
+    blocker.execute("BEGIN IMMEDIATE")
+    began = asyncio.get_running_loop().time()
+
+    async def ended() -> float:
+        with pytest.raises(StoreUnavailable, match="busy"):
+            async with database.write() as connection:
+                await bulk.allot(connection, "ticket", 1)
+        return asyncio.get_running_loop().time() - began
+
+    try:
+        assert max(await asyncio.gather(*(ended() for _ in range(10)))) < 5.0  # not ten
+        with pytest.raises(StoreUnavailable, match="busy"):
+            await database.probe()
+        blocker.execute("ROLLBACK")
+        await database.probe()
+        async with database.write() as connection:
+            assert await bulk.allot(connection, "ticket", 1) == 1
+    finally:
+        blocker.close()
+        await database.close()
+
+
+async def test_what_a_writer_waited_here_is_not_waited_again(tmp_path: Path, monkeypatch):
+    """Time spent waiting for writers of this process is taken from the wait for others."""
+    database = await Database.open(f"sqlite:///{tmp_path / 'x.db'}", node="n")
+    loop, waited = asyncio.get_running_loop(), [0.0]
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + waited[0])
+
+    class Late(asyncio.Lock):
+        async def acquire(self):
+            waited[0] += 7.0
+            return await super().acquire()
+
+    database._lock = Late()
+    try:
+        async with database.write() as connection:
+            timeout = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
+        assert 2000 <= timeout <= 3000
+    finally:
+        await database.close()
+
+
+async def test_a_locked_table_of_postgresql_is_try_again(store, ready_url, database_kind):
+    """Somebody who locks a table of PostgreSQL makes a writer give up too, and it recovers."""
+    if database_kind == "sqlite":
+        return
+    writer = Database(ready_url, "n", patience=0.2)
+    try:
+        async with store.write() as connection:
+            await connection.exec_driver_sql("LOCK TABLE counter")
+            with pytest.raises(StoreUnavailable, match="busy"):
+                async with writer.write() as waiting:
+                    await bulk.allot(waiting, "ticket", 1)
+        async with writer.write() as connection:
+            assert await bulk.allot(connection, "ticket", 1) == 1
+    finally:
+        await writer.close()
+
+
+@pytest.mark.parametrize("how", ["removed", "moved away", "replaced", "log removed"])
+async def test_a_file_replaced_while_open_confirms_no_commit(tmp_path: Path, how):
+    """A commit into a file that is gone, or another now, raises; put back, it works again."""
+    path = tmp_path / "x.db"
+    database = await Database.open(f"sqlite:///{path}", node="n")
+    try:
+        async with database.write() as connection:
+            await bulk.allot(connection, "ticket", 1)
+        await database.probe()  # opens the connection of leases
+        away = path if how != "log removed" else Path(f"{path}-wal")
+        kept = away.with_name("kept")
+        os.link(away, kept)
+        away.unlink()
+        if how == "replaced":
+            away.write_bytes(kept.read_bytes())
+        for durable in (True, False):
+            with pytest.raises(StoreUnavailable, match="removed or replaced while it was open"):
+                async with database.write(durable=durable) as connection:
+                    await bulk.allot(connection, "ticket", 1)
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            await database.probe()
+        assert away.exists() == (how == "replaced")  # nobody made a new one
+        kept.replace(away)
+        await database.probe()
+        async with database.write() as connection:
+            assert await bulk.allot(connection, "ticket", 1) == 2
+    finally:
+        await database.close()
+
+
+async def test_a_new_connection_does_not_open_another_file(tmp_path: Path):
+    """A connection opened after the file was replaced does not write into the new one."""
+    path = tmp_path / "x.db"
+    database = await Database.open(f"sqlite:///{path}", node="n")
+    try:
+        path.replace(tmp_path / "kept")
+        await database._lease.dispose()  # the lease had one connection, or none yet
+        for make in (lambda: None, lambda: path.write_bytes((tmp_path / "kept").read_bytes())):
+            make()
+            with pytest.raises(StoreUnavailable, match="removed or replaced"):
+                await database.probe()
+        assert path.stat().st_size == (tmp_path / "kept").stat().st_size
+    finally:
+        await database.close()
+
+
+async def test_asking_for_the_file_costs_a_commit_nothing(tmp_path: Path):
+    """A commit asks four times for a file, each a single system call."""
+    path = tmp_path / "x.db"
+    database = await Database.open(f"sqlite:///{path}", node="n")
+    asked: list[str] = []
+    real = Path.stat
+
+    def stat_of(self: Path) -> os.stat_result:
+        asked.append(str(self))
+        return real(self)
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "stat", stat_of)
+            async with database.write() as connection:
+                await bulk.allot(connection, "ticket", 1)
+    finally:
+        await database.close()
+    assert asked == [str(path), f"{path}-wal"] * 2

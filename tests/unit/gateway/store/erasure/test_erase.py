@@ -13,7 +13,7 @@ from gateway.errors import Invalid, Refused
 from gateway.store.engine import file_of
 from gateway.store.erasure import erase
 from gateway.store.erasure.find import ERASED, Likeness
-from gateway.store.queues.blobs import FileBlobs
+from gateway.store.queues.blob_files import FileBlobs
 from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import Spool
 from gateway.store.schema import tables

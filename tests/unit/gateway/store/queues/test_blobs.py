@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import stat
@@ -12,7 +13,8 @@ from obstore.store import MemoryStore
 
 from gateway.errors import NotFound, StoreUnavailable, UsageError
 from gateway.store.queues import blobs as module
-from gateway.store.queues.blobs import RemoteBlobs, intact, key_of, open_blobs
+from gateway.store.queues.blob_files import key_of
+from gateway.store.queues.blobs import RemoteBlobs, intact, open_blobs
 
 RAW = b"From: a@example.org\r\n\r\n" + bytes(range(256)) * 2000
 DIGEST = hashlib.sha256(RAW).hexdigest()
@@ -80,10 +82,10 @@ async def test_a_file_has_its_name_only_when_it_and_its_folder_are_on_disk(tmp_p
     )
     key = await open_blobs(f"file://{tmp_path}/b").put(RAW, DIGEST)
     target = tmp_path / "b" / key
-    assert done[:2] == [tmp_path, tmp_path / "b"]
-    assert done[2].name.startswith(target.name)
-    assert done[2].suffix == ".part"
-    assert done[3:] == ["rename", target.parent]
+    assert done[:3] == [tmp_path, tmp_path / "b", tmp_path / "b"]
+    assert done[3].name.startswith(target.name)
+    assert done[3].suffix == ".part"
+    assert done[4:] == ["rename", target.parent]
 
 
 async def test_an_error_at_the_sync_leaves_no_file(tmp_path, monkeypatch):
@@ -136,3 +138,28 @@ async def test_an_object_store_that_does_not_answer_is_try_again(free_port, monk
     for attempt in (blobs.put(RAW, DIGEST), blobs.get("aa/bb"), blobs.delete("aa/bb")):
         with pytest.raises(StoreUnavailable):
             await attempt
+
+
+async def test_an_object_store_that_refuses_us_says_so(monkeypatch):
+    """A refused key is told from an absent store, and no text of the store is passed on."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecret"
+        )
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    for name, value in {
+        "AWS_ENDPOINT": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_REGION": "x",
+        "AWS_ALLOW_HTTP": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreUnavailable) as caught:
+        await open_blobs("s3://bucket/prefix").put(RAW, DIGEST)
+    server.close()
+    assert caught.value.message == "the blob store refuses our key, or does not allow it this"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from gateway.errors import DiskFull, NotFound, Refused
+from gateway.errors import BlobsUnavailable, DiskFull, NotFound, Refused
 from gateway.store.engine import Database
 from gateway.store.queues import mail_register
 from gateway.store.queues.blobs import open_blobs
@@ -212,14 +212,32 @@ async def test_a_mail_that_fails_twice_is_held(spool, register):
     assert (await register.get(good)).state == "pending"
 
 
-async def test_a_deferred_mail_loses_no_attempt(spool):
-    """A deferred mail is free at once, and the attempt is not counted."""
-    [number] = await spool.put([mail(b"a")])
+async def test_a_released_mail_loses_no_attempt(spool):
+    """What a node releases is free at once, but for what it holds and what others claimed."""
+    free, held, other = await spool.put([mail(b"a"), mail(b"b"), mail(b"c")])
+    await spool.claim("other", 9, 60, NOW, [other])
+    await spool.claim("n", 9, 60, NOW, [held])
     for _ in range(5):
         [claimed] = await spool.claim("n", 9, 60, NOW)
-        assert (claimed.id, claimed.tries) == (number, 1)
-        await spool.put_off([number])
-    assert await spool.pending_count() == 1
+        assert (claimed.id, claimed.tries) == (free, 1)
+        await spool.release("n", [held])
+    assert await spool.pending_count() == 3
+
+
+async def test_a_blob_that_cannot_be_read_now_holds_up_no_other(spool, monkeypatch):
+    """A mail whose blob is away waits for its lease without a try; the others are claimed."""
+    large, small = await spool.put([mail(BIG), mail(b"small")])
+
+    async def away(_key: str) -> bytes:
+        raise BlobsUnavailable("cannot read blobs: permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool.blobs, "get", away)
+        for _ in range(2):
+            claimed = await spool.claim("n", 9, 60, NOW)
+            assert [each.id for each in claimed] == [small] * bool(claimed)
+    [later] = await spool.claim("n", 9, 60, NOW + timedelta(minutes=2), [large])
+    assert (later.id, later.tries) == (large, 1)
 
 
 async def test_a_lost_blob_holds_its_mail_and_no_other(spool, register, tmp_path):
@@ -274,7 +292,7 @@ async def test_held_mail_is_retried_released_or_discarded(spool, register):
         await decide(spool, finished, "ignored", "no")
     with pytest.raises(NotFound):
         await decide(spool, 999, "ignored", "no")
-    await spool.put_off([held, kept])
+    await spool.release("n", [])
     await done(spool, became(held, "held"))
     await decide(spool, held, "ignored", "Discarded.")
     assert ((await register.get(held)).state, (await register.get(held)).reason) == (
@@ -309,7 +327,7 @@ async def test_a_mail_that_cannot_be_stored_leaves_nothing(spool, register, monk
         raise OSError(28, "no space")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gateway.store.queues.blobs.os.fsync", full)
+        patch.setattr("gateway.store.queues.blob_files.os.fsync", full)
         with pytest.raises(DiskFull):
             await spool.put([mail(b"a"), mail(BIG)])
     assert await register.total() == 0
