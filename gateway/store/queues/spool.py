@@ -73,6 +73,11 @@ TAKE_LEASE = (
     )
 )
 SELECT_RAW = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
+RENEW_LEASE = (
+    sa.update(MAIL)
+    .where(ID_IN_IDS, IS_WAITING, MAIL.c.lease_owner == sa.bindparam("owner"))
+    .values(lease_until=sa.bindparam("until", type_=MAIL.c.lease_until.type))
+)
 STILL_PENDING = sa.select(MAIL.c.id).where(IS_WAITING, ID_IN_IDS).with_for_update()
 # Finished mails with one of these fingerprints, oldest first; duplicates are left out.
 EARLIER_BY_FINGERPRINT = (
@@ -291,6 +296,16 @@ class Spool:
             except Rejected:
                 return False
         return True
+
+    async def renew(
+        self, node: str, ids: Collection[int], lease_seconds: float, now: datetime
+    ) -> None:
+        """Let the leases that ``node`` still holds last ``lease_seconds`` from ``now``."""
+        until = now + timedelta(seconds=lease_seconds)
+        async with self.database.write(durable=False) as connection:
+            await connection.execute(
+                RENEW_LEASE, {"ids": sorted(ids), "owner": node, "until": until}
+            )
 
     async def put_off(self, ids: Collection[int]) -> None:
         """Release claimed mails after a failure that the mails did not cause.
