@@ -8,11 +8,12 @@ mail is listed in ``defects``: reading never fails.
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Final, Literal
+
+from core.normal_form import nfkc
 
 Kind = Literal[
     "human", "forward", "auto_reply", "auto_generated", "bulk", "bounce", "report", "loop"
@@ -54,7 +55,7 @@ def ascii_domain(domain: str) -> str:
     """
     if domain.isascii() or len(domain) > _LONGEST_DOMAIN:
         return domain
-    labels = unicodedata.normalize("NFKC", domain).lower().replace("\u3002", ".").split(".")
+    labels = nfkc(domain).lower().replace("\u3002", ".").split(".")
     return ".".join(
         label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
         for label in labels

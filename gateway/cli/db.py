@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.group import App
-from gateway.cli.opening import explained, named_file, run
+from gateway.cli.opening import explained, loaded_as_owner, named_file, run
 from gateway.cli.option_values import AsJson
 from gateway.cli.output import count, emit, progress, say, table
 from gateway.cli.places import refuse_absent

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.group import App
-from gateway.cli.opening import explained, named_file
+from gateway.cli.opening import explained, loaded_as_owner, named_file
 from gateway.cli.output import say
 
 app = App("Run the daemon.")

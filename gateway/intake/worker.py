@@ -2,18 +2,19 @@
 
 :meth:`Intake.serve` is the loop of the daemon, :meth:`Intake.drain` one pass for a command.
 
-There are two stages, so that reading and filing overlap: the sandbox reads the claimed mails, then
-each batch is one transaction. If a batch fails, its mails are filed one by one, so that only the
-mail that fails is put back, and held after its second failure. If the database is away, no mail
-counts as failed: as soon as it is back, what we had claimed is released and claimed again.
+There are two stages, so that reading and filing overlap: the sandbox reads the claimed mails
+(:mod:`gateway.intake.mails_in_hand`), then those that were read are filed in one transaction. If
+it fails, its mails are filed one by one. Then only the mail that fails is put back into the spool,
+and held after its second failure. If the database is away, no mail counts as failed: as soon as it
+is back, what we had claimed is released and claimed again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import replace
 from datetime import datetime
 
 from core.model.message import Message
@@ -21,29 +22,20 @@ from gateway import log, maillog
 from gateway.clock import Clock
 from gateway.errors import Unavailable
 from gateway.intake.batch import Batch, Item, Rules
-from gateway.intake.sandbox.jobs import ReadFailure, ReadJob
+from gateway.intake.mails_in_hand import BATCH_MAILS, MailsInHand, ReadMails
 from gateway.intake.sandbox.pool import Sandbox
 from gateway.reading import authentication
-from gateway.reading.parse import fallback
 from gateway.store.engine import Database
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import TRIES, Claimed, Finished, Spool
 from gateway.store.queues.wake import Wake
 
-BATCH_MAILS = 256
-CHUNK_MAILS = 8  # read by one process at a time
 LEASE_SECONDS = 120.0
+RENEW_SECONDS = 30.0  # a lease outlasts several failures to renew it
 POLL_SECONDS = 0.5  # longest wait for mail spooled by another process, without notification
 RETRY_SECONDS = 2.0
 
 _log = log.logger("intake")
-
-
-@dataclass(frozen=True, slots=True)
-class ReadMails:
-    """Claimed mails and their messages, in the same order."""
-
-    mails: Sequence[Claimed]
-    messages: Sequence[Message]
 
 
 class Intake:
@@ -75,45 +67,87 @@ class Intake:
         self._lost_touch = False  # the database was away since the last claim
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Read and file mail from the spool until ``stop`` is set, then finish claimed mails."""
+        """Read and file what is in the spool until ``stop``.
+
+        Then mails that are being read are finished, and all other claimed mails are given back.
+        """
         with contextlib.suppress(Unavailable):  # then the leases run out
             await self.spool.free_orphans(self.database.node)
-        ready: asyncio.Queue[ReadMails | None] = asyncio.Queue(maxsize=1)
-        filing = asyncio.create_task(self._file_all(ready), name="filing")
-        try:
-            while not stop.is_set() and not filing.done():
-                mails = await self._claim_or_pause()
+        async with self._reading(ordered=False, wanted=lambda: wake.notify("mail")) as hand:
+            while not stop.is_set():
+                mails = await self._claim_or_pause() if hand.hungry else []
                 if mails:
-                    await ready.put(await self.read(mails))
+                    await hand.add(mails)
                 else:
                     await wake.wait_or_stop(stop, "mail", POLL_SECONDS)
-        finally:
-            if not filing.done():
-                await ready.put(None)
-            await filing
 
     async def drain(self, ids: Collection[int] | None = None) -> list[Finished]:
         """File all mails that are due, or only those in ``ids``; return the register entries."""
         done: list[Finished] = []
-        ready: asyncio.Queue[ReadMails | None] = asyncio.Queue(maxsize=1)
-        filing = asyncio.create_task(self._file_all(ready, done), name="filing")
-        settled = False
-        try:
-            while not filing.done():
-                mails = await self._claim(ids)
-                if mails:
-                    await ready.put(await self.read(mails))
+        wanted = asyncio.Event()
+        async with self._reading(done, ordered=True, wanted=wanted.set) as hand:
+            settled = False
+            while True:
+                wanted.clear()
+                if not hand.hungry:
+                    await wanted.wait()
+                elif mails := await self._claim(ids):
+                    await hand.add(mails)
                     settled = False
                 elif settled:
-                    break
+                    return done
                 else:
-                    await ready.join()  # mail that failed once can be claimed again afterwards
+                    await hand.settled()  # mail that failed once can be claimed again afterwards
                     settled = True
-        finally:
-            if not filing.done():
-                await ready.put(None)
-            await filing
-        return done
+
+    @contextlib.asynccontextmanager
+    async def _reading(
+        self, done: list[Finished] | None = None, *, ordered: bool, wanted: Callable[[], None]
+    ) -> AsyncIterator[MailsInHand]:
+        """Run the tasks that read and file mails; at the end, wait for them.
+
+        The register entries of filed mails are added to ``done``. If a task fails, the error is
+        raised, and the leases of the mails in hand run out.
+        """
+        hand = MailsInHand(self.sandbox, self._bytes_of, ordered=ordered, wanted=wanted)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                quick = [
+                    tasks.create_task(hand.read_quickly()) for _ in range(self.sandbox.processes)
+                ]
+                endless = [
+                    tasks.create_task(hand.read_suspects()),
+                    tasks.create_task(self._renew_leases(hand)),
+                ]
+                tasks.create_task(self._file_all(hand, done), name="filing")
+                yield hand
+                given_up = await hand.close()
+                await asyncio.gather(*quick)
+                given_up += await hand.close()  # what they put aside in the end
+                for each in endless:
+                    each.cancel()
+                if given_up:
+                    with contextlib.suppress(Unavailable):  # then the leases run out
+                        await self.spool.put_off(given_up)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _bytes_of(self, mail_id: int) -> bytes:
+        """Return the bytes of a claimed mail; if the database is away, wait for it."""
+        while True:
+            try:
+                return await MailRegister(self.database, self.spool.blobs).raw(mail_id)
+            except Unavailable as error:
+                _log.warning("mail not loaded", reason=error.message)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _renew_leases(self, hand: MailsInHand) -> None:
+        """Keep the leases of the mails in hand, until cancelled."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            if ids := hand.ids:
+                with contextlib.suppress(Unavailable):  # tried again before the leases run out
+                    await self.spool.renew(self.database.node, ids, LEASE_SECONDS, self.clock.now())
 
     async def _claim(self, ids: Collection[int] | None = None) -> list[Claimed]:
         """Lease the next mails that are due, but only those in ``ids`` if it is given."""
@@ -138,43 +172,12 @@ class Intake:
             await asyncio.sleep(RETRY_SECONDS)
             return []
 
-    async def _file_all(
-        self, ready: asyncio.Queue[ReadMails | None], done: list[Finished] | None = None
-    ) -> None:
-        while (batch := await ready.get()) is not None:
+    async def _file_all(self, hand: MailsInHand, done: list[Finished] | None = None) -> None:
+        while (batch := await hand.next_batch()) is not None:
             filed = await self.file(batch)
             self._held.difference_update(mail.id for mail in batch.mails)
             if done is not None:
                 done += filed
-            ready.task_done()
-
-    async def read(self, mails: Sequence[Claimed]) -> ReadMails:
-        """Read mails, several chunks at once.
-
-        The message of an unreadable mail is made from its headers (reliability.md 14).
-        """
-        jobs = [ReadJob(mail.raw, null_sender=_is_null(mail.envelope.sender)) for mail in mails]
-        pieces = await asyncio.gather(
-            *(
-                self.sandbox.read_many(jobs[at : at + CHUNK_MAILS])
-                for at in range(0, len(jobs), CHUNK_MAILS)
-            )
-        )
-        results = [result for piece in pieces for result in piece]
-        messages = [_message_of(mail, result) for mail, result in zip(mails, results, strict=True)]
-        return ReadMails(mails, list(map(self._without_void_results, mails, messages)))
-
-    def _without_void_results(self, mail: Claimed, message: Message) -> Message:
-        """Return the message of a mail without Authentication-Results if they do not count.
-
-        All are dropped, not only those with an id of ours: then no spelling of it can get through.
-        The raw mail keeps them, so that a person can see what was claimed.
-        """
-        if mail.envelope.results_count or not message.authentication:
-            return message
-        if authentication.is_from(message.authentication, self.rules.trusted):
-            maillog.void_results(mail_id=mail.id, peer=mail.envelope.peer)
-        return replace(message, authentication=())
 
     async def file(self, batch: ReadMails) -> list[Finished]:
         """File a batch in one transaction; if it fails, file each mail in its own transaction."""
@@ -200,7 +203,7 @@ class Intake:
             Item(
                 mail_id=mail.id,
                 envelope=mail.envelope,
-                message=message,
+                message=self._without_void_results(mail, message),
                 released=mail.released,
                 now=self._now_of(message),
             )
@@ -213,6 +216,18 @@ class Intake:
         self._filed()
         return rows
 
+    def _without_void_results(self, mail: Claimed, message: Message) -> Message:
+        """Return the message of a mail without Authentication-Results if they do not count.
+
+        All are dropped, not only those with an id of ours: then no spelling of it can get through.
+        The raw mail keeps them, so that a person can see what was claimed.
+        """
+        if mail.envelope.results_count or not message.authentication:
+            return message
+        if authentication.is_from(message.authentication, self.rules.trusted):
+            maillog.void_results(mail_id=mail.id, peer=mail.envelope.peer)
+        return replace(message, authentication=())
+
     async def _retry_or_hold(self, mail: Claimed, error: Exception) -> None:
         """Put back a mail that failed; after its last try, hold it for a person to look at."""
         error_id = f"mail-{mail.id}"
@@ -222,19 +237,6 @@ class Intake:
         maillog.failed(source=mail.envelope.source, error_id=error_id, exc=error, mail_id=mail.id)
         if mail.tries >= TRIES:
             maillog.held(mail_id=mail.id, reason=reason)
-
-
-def _is_null(sender: str | None) -> bool | None:
-    """Tell whether an envelope sender is the null path; None if the sender is unknown."""
-    return None if sender is None else not sender
-
-
-def _message_of(mail: Claimed, result: Message | ReadFailure) -> Message:
-    """Return the message of a mail; if the mail could not be read, make it from the headers."""
-    if isinstance(result, Message):
-        return result
-    maillog.unreadable(mail_id=mail.id, reason=result.reason)
-    return fallback(mail.raw, result.reason)
 
 
 def _log_outcome(row: Finished, item: Item) -> None:

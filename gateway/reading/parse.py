@@ -48,12 +48,20 @@ def read(raw: bytes, *, html: bool = False, null_sender: bool | None = None) -> 
     :func:`fallback`.
     """
     try:
-        return _Reading(raw, html=html, null_sender=null_sender).message()
+        with limits.noting() as left_out:
+            message = _Reading(raw, html=html, null_sender=null_sender).message()
+        return _over_limit(message, left_out) if left_out else message
     except MemoryError:
         raise  # the pool replaces the process and tries again
     except Exception as error:  # noqa: BLE001
         # No mistake in the reader may lose a mail.
         return fallback(raw, f"could not be read whole ({type(error).__name__})")
+
+
+def _over_limit(message: Message, left_out: Iterable[str]) -> Message:
+    """Return a message that says what was left out of it."""
+    defects = dict.fromkeys((*left_out, *message.defects, "over a limit, read in part"))
+    return replace(message, defects=tuple(defects)[: limits.DEFECTS], over_limit=True)
 
 
 def fallback(

@@ -297,3 +297,9 @@ def test_tests_do_not_sleep():
     """A test waits for events, never for a number of seconds; only benches may sleep."""
     trees = {path: ast.parse(path.read_bytes()) for path in TESTS if "bench" not in path.parts}
     assert [f"{place(path)}:{line}" for path, tree in trees.items() for line in sleeps(tree)] == []
+
+
+def test_one_module_normalises() -> None:
+    """Text is brought into a normal form by core/normal_form.py only, in linear time."""
+    found = [place(path) for path in SOURCES if "unicodedata.normalize" in path.read_text()]
+    assert found == ["core/normal_form.py"]

@@ -30,8 +30,9 @@ from gateway.desk.transaction import BUILT_IN
 from gateway.ingress.accept import Acceptor
 from gateway.ingress.connection_limits import Limits
 from gateway.intake.batch import Rules
+from gateway.intake.mails_in_hand import ReadMails
 from gateway.intake.sandbox.pool import Sandbox
-from gateway.intake.worker import Intake, ReadMails
+from gateway.intake.worker import Intake
 from gateway.store.engine import Database
 from gateway.store.queues import mail_register
 from gateway.store.queues.blobs import open_blobs

@@ -20,6 +20,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Final, NoReturn
 
@@ -84,30 +85,30 @@ def _serve(channel: socket.socket, reader: ModuleType, cpu: int, memory: int) ->
         while (request := _receive(channel)) is not None:
             # The request is safe to unpickle: only the daemon has the other end.
             asked = pickle.loads(request)  # noqa: S301
-            answer = pickle.dumps(_answer(reader, asked, cpu), pickle.HIGHEST_PROTOCOL)
-            channel.sendall(_LENGTH.pack(0x54474D31, len(answer)))
-            channel.sendall(answer)
+            for each in _answers(reader, asked, cpu):
+                answer = pickle.dumps(each, pickle.HIGHEST_PROTOCOL)
+                channel.sendall(_LENGTH.pack(0x54474D31, len(answer)))
+                channel.sendall(answer)
     except BaseException:  # noqa: BLE001
-        # The daemon sees the closed socket and has the mails read one by one.
+        # The daemon sees the closed socket, and has the mail at fault read alone.
         code = 70
     os._exit(code)
 
 
-def _answer(reader: ModuleType, request: tuple[Any, ...], cpu: int) -> tuple[str, Any]:
-    """Return ("ok", result) for a request, or ("error", name of the exception)."""
+def _answers(reader: ModuleType, request: tuple[Any, ...], cpu: int) -> Iterator[tuple[str, Any]]:
+    """Yield ("ok", result) for each mail of a request; ("error", name of the exception) ends it."""
     try:
-        if request[0] == "read":
-            found = []
-            for job in request[1]:
-                _allow(cpu)
-                found.append(reader.read_job(job))
-            return "ok", found
-        _allow(cpu)
-        return "ok", reader.read_part(request[1], request[2])
+        if request[0] == "part":
+            _allow(cpu)
+            yield "ok", reader.read_part(request[1], request[2])
+            return
+        for job in request[1]:
+            _allow(cpu)
+            yield "ok", reader.read_job(job)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001
-        return "error", type(error).__name__
+        yield "error", type(error).__name__
 
 
 def _allow(cpu: int) -> None:

@@ -2,9 +2,10 @@
 
 No mail can stop the daemon. One fork server imports the reading code once and forks the workers. So
 the workers share its memory, and a killed worker is replaced in milliseconds. The daemon has a
-socket for each worker; a job is a chunk of mails. If a worker dies or runs out of time, the mails
-of its chunk are read one by one, and only a mail that fails twice on its own becomes a
-:class:`ReadFailure`. Idle workers wait in ``recv`` and cost nothing.
+socket for each worker, sends it a chunk of mails, and gets a message for each as soon as it is
+read. So if a worker dies or runs out of time, it is known which mail was at fault. That suspect is
+read once more, last and alone, and becomes a :class:`ReadFailure` if it fails again. Idle workers
+wait in ``recv`` and cost nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ __all__ = ["ReadFailure", "ReadJob", "Sandbox", "WorkerLost"]
 CPU_SECONDS: Final = 10
 WALL_SECONDS: Final = 20.0
 ADDRESS_SPACE: Final = 1024 * 1024 * 1024
-TRIES: Final = 2
+# 100 KB take some milliseconds; a mail that takes longer than this is read again, last and alone.
+QUICK_SECONDS: Final = 0.5
+QUICK_BYTES_A_SECOND: Final = 4 * 1024 * 1024
 # An answer with eight of the longest texts, or the largest attachment, stays far below this.
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 _LENGTH: Final = struct.Struct("!IQ")
@@ -42,6 +45,10 @@ class WorkerLost(Exception):
     """A worker died or was killed while it had work; the message of this error says why."""
 
 
+class _InvalidAnswer(Exception):
+    """An answer of a worker that is none."""
+
+
 @dataclass(slots=True)
 class _Worker:
     """A worker process and the daemon's end of its socket."""
@@ -49,6 +56,9 @@ class _Worker:
     number: int
     pid: int
     channel: socket.socket
+
+
+_Idle = asyncio.LifoQueue[_Worker | None]  # None: a worker is forked when it is needed
 
 
 class Sandbox:
@@ -75,7 +85,9 @@ class Sandbox:
         self.killed = 0
         self._fork_server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._idle: asyncio.LifoQueue[_Worker | None] = asyncio.LifoQueue()
+        self._idle: _Idle = asyncio.LifoQueue()
+        self._spare: _Idle = asyncio.LifoQueue()
+        self._spare.put_nowait(None)  # one place: suspects are read one at a time
         self._workers: dict[int, _Worker] = {}
         self._count = 0
         self._fork_lock = asyncio.Lock()
@@ -99,82 +111,122 @@ class Sandbox:
             await self._kill(worker)
         await self._end_fork_server()
 
-    async def read_many(self, raws: Sequence[ReadJob]) -> list[Message | ReadFailure]:
-        """Return the messages of one chunk, in order; an unreadable mail gives a ReadFailure."""
-        if not raws:
-            return []
+    async def read_many(self, jobs: Sequence[ReadJob]) -> list[Message | ReadFailure]:
+        """Return the messages of some mails, in order; an unreadable mail gives a ReadFailure."""
+        found: list[Message | ReadFailure] = []
+        suspects: list[int] = []
+        while len(found) < len(jobs):
+            messages, lost = await self.read_until_lost(jobs[len(found) :])
+            found += messages
+            if lost is not None:
+                suspects.append(len(found))
+                found.append(ReadFailure(str(lost)))
+        for index in suspects:
+            found[index] = await self.read_suspect(jobs[index])
+        return found
+
+    async def read_until_lost(
+        self, jobs: Sequence[ReadJob], *, quickly: bool = False
+    ) -> tuple[list[Message], WorkerLost | None]:
+        """Read mails in order, in one process, up to the first one that fails.
+
+        Return the messages, and why the next mail failed. With ``quickly``, a mail has only the
+        time in which mails of its size are read, so that a bad one does not hold others.
+        """
+        walls = [_quick_wall(job, self.wall) if quickly else self.wall for job in jobs]
+        found: list[Message] = []
         try:
-            found = await self._ask(("read", list(raws)), self.wall)
+            await self._ask(("read", list(jobs)), walls, found, self._idle)
         except WorkerLost as lost:
-            if len(raws) == 1:
-                return [await self._read_again(raws[0], lost)]
-        else:
-            return list(found)
-        return [await self._read_one(job) for job in raws]
+            return found, lost
+        return found, None
+
+    async def read_suspect(self, job: ReadJob) -> Message | ReadFailure:
+        """Read a mail that failed once more, in a process made for it; one mail at a time."""
+        found: list[Message] = []
+        try:
+            await self._ask(("read", [job]), [self.wall], found, self._spare)
+        except WorkerLost as lost:
+            return ReadFailure(str(lost))
+        finally:
+            await self._end_spare()
+        return found[0]
+
+    async def _end_spare(self) -> None:
+        """End the process that read a suspect, unless the next suspect has it already."""
+        if self._spare.empty():
+            return
+        worker = self._spare.get_nowait()
+        try:
+            if worker is not None:
+                await self._kill(worker)
+        finally:
+            self._spare.put_nowait(None)
 
     async def attachment(self, raw: bytes, part: str) -> tuple[Attachment, bytes]:
         """Return an attachment and its content.
 
         Raise KeyError if the attachment is missing, WorkerLost if it cannot be read.
         """
-        found: tuple[Attachment, bytes] | None = await self._ask(("part", raw, part), self.wall)
-        if found is None:
+        found: list[tuple[Attachment, bytes] | None] = []
+        await self._ask(("part", raw, part), [self.wall], found, self._idle)
+        if found[0] is None:
             raise KeyError(part)
-        return found
+        return found[0]
 
-    async def _read_one(self, job: ReadJob) -> Message | ReadFailure:
-        """Read one mail of a chunk that failed."""
-        try:
-            return _single_result(await self._ask(("read", [job]), self.wall))
-        except WorkerLost as lost:
-            return await self._read_again(job, lost)
+    async def _ask(
+        self, request: tuple[Any, ...], walls: Sequence[float], found: list[Any], idle: _Idle
+    ) -> None:
+        """Send a request to the next free worker, and add its answers to ``found`` as they come.
 
-    async def _read_again(self, job: ReadJob, lost: WorkerLost) -> Message | ReadFailure:
-        """Read a mail once more after a failure."""
-        for _ in range(TRIES - 1):
-            try:
-                return _single_result(await self._ask(("read", [job]), self.wall))
-            except WorkerLost as again:
-                lost = again
-        return ReadFailure(str(lost))
-
-    async def _ask(self, request: tuple[Any, ...], wall: float) -> Any:
-        """Send a request to the next free worker and return the answer; replace a failed worker."""
-        worker = await self._idle.get()
+        One answer comes for each of ``walls``, the seconds that it may take. If the worker fails,
+        it is replaced; if it or the reading fails, WorkerLost is raised.
+        """
+        worker = await idle.get()
         try:
             if worker is None:
                 worker = await self._fork()
-            async with asyncio.timeout(wall):
-                await _send(worker.channel, pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
-                answer = await _receive(worker.channel)
+            await self._converse(worker, request, walls, found)
+        except WorkerLost:  # the worker itself is well
+            idle.put_nowait(worker)
+            raise
         except TimeoutError:
-            await self._replace(worker)
-            raise WorkerLost(f"reading took longer than {wall:.0f} seconds") from None
+            await self._replace(worker, idle)
+            wall = walls[min(len(found), len(walls) - 1)]
+            raise WorkerLost(f"reading took longer than {wall:.1f} seconds") from None
         except (OSError, EOFError):
-            await self._replace(worker)
+            await self._replace(worker, idle)
             raise WorkerLost(
                 "the reading process died: it probably used too much time or memory"
             ) from None
-        except BaseException:  # cancelled while the worker is reading
-            await asyncio.shield(self._replace(worker))
-            raise
-        try:
-            outcome, value = _ResultUnpickler(io.BytesIO(answer)).load()
-            _check(request, outcome, value)
-        except Exception:  # noqa: BLE001  # bytes made to confuse a pickle raise anything
-            await self._replace(worker)
+        except _InvalidAnswer:
+            await self._replace(worker, idle)
             raise WorkerLost("the reading process gave an invalid answer") from None
-        self._idle.put_nowait(worker)
-        if outcome == "error":
-            raise WorkerLost(f"reading failed: {value}")
-        return value
+        except BaseException:  # cancelled while the worker is reading
+            await asyncio.shield(self._replace(worker, idle))
+            raise
+        idle.put_nowait(worker)
 
-    async def _replace(self, worker: _Worker | None) -> None:
+    async def _converse(
+        self, worker: _Worker, request: tuple[Any, ...], walls: Sequence[float], found: list[Any]
+    ) -> None:
+        """Send a request and add the answers to ``found``; WorkerLost where one is an error."""
+        now = asyncio.get_running_loop().time
+        async with asyncio.timeout(walls[0]) as limit:
+            await _send(worker.channel, pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
+            for wall in walls:
+                limit.reschedule(now() + wall)
+                outcome, value = _opened(request, await _receive(worker.channel))
+                if outcome == "error":
+                    raise WorkerLost(f"reading failed: {value}")
+                found.append(value)
+
+    async def _replace(self, worker: _Worker | None, idle: _Idle) -> None:
         """Kill a worker; the next request that finds no free worker forks a new one."""
         if worker is not None:
             self.killed += 1
             await self._kill(worker)
-        self._idle.put_nowait(None)
+        idle.put_nowait(None)
 
     async def _kill(self, worker: _Worker) -> None:
         """Kill a worker through the fork server."""
@@ -269,9 +321,19 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _single_result(found: list[Message | ReadFailure]) -> Message | ReadFailure:
-    """Return the result of a request that reads one mail."""
-    return found[0]
+def _quick_wall(job: ReadJob, wall: float) -> float:
+    """Return the seconds in which mails of this size are read, even on a busy machine."""
+    return min(wall, QUICK_SECONDS + len(job.raw) / QUICK_BYTES_A_SECOND)
+
+
+def _opened(request: tuple[Any, ...], answer: bytearray) -> tuple[str, Any]:
+    """Return outcome and value of an answer; _InvalidAnswer if it is none to this request."""
+    try:
+        outcome, value = _ResultUnpickler(io.BytesIO(answer)).load()
+        _check(request, outcome, value)
+    except Exception:  # noqa: BLE001  # bytes made to confuse a pickle raise anything
+        raise _InvalidAnswer from None
+    return outcome, value
 
 
 class _ResultUnpickler(pickle.Unpickler):
@@ -303,11 +365,7 @@ def _check(request: tuple[Any, ...], outcome: object, value: object) -> None:
     if outcome == "error":
         fits = isinstance(value, str)
     elif request[0] == "read":
-        fits = (
-            isinstance(value, list)
-            and len(value) == len(request[1])
-            and all(isinstance(each, Message | ReadFailure) for each in value)
-        )
+        fits = isinstance(value, Message)
     else:
         fits = value is None or (
             isinstance(value, tuple)

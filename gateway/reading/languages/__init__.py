@@ -13,9 +13,9 @@ several languages; if it has two roles, the first role in ``_ROLES`` wins.
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Final, Literal
 
+from core.normal_form import nfc
 from gateway.reading.languages import asian, eastern, nordic, western
 from gateway.reading.languages.table import Language
 
@@ -31,7 +31,7 @@ def fold(text: str) -> str:
     """Return a text for comparison: in lower case, single blanks, no invisible characters."""
     if text.isascii():
         return " ".join(text.split()).lower()
-    text = unicodedata.normalize("NFC", text.replace("İ", "i"))
+    text = nfc(text.replace("İ", "i"))
     return _BLANK.sub(" ", text).strip().lower()
 
 

@@ -13,6 +13,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
+from core.normal_form import nfc_and_rest
 from gateway.reading.mime import limits
 
 _SINGLE_BYTE: Final[dict[str, str]] = {
@@ -260,11 +261,17 @@ def _by_shape(sample: bytes, high: int) -> str | None:
 
 
 def clean(text: str, limit: int | None = None) -> str:
-    """Return text that can be stored: no NUL or lone surrogate, NFC, up to ``limit`` characters."""
+    """Return text that can be stored: no NUL or lone surrogate, NFC, up to ``limit`` characters.
+
+    Combining marks that are too many for a letter are left out (:mod:`core.normal_form`).
+    """
     text = text[:limit]
     if text.isascii():
         return _NOT_STORABLE.sub("", text) if "\x00" in text else text
-    return unicodedata.normalize("NFC", _NOT_STORABLE.sub("", text))[:limit]
+    text, left_out = nfc_and_rest(_NOT_STORABLE.sub("", text))
+    if left_out:
+        limits.leave_out("more combining marks than are kept")
+    return text[:limit]
 
 
 def one_line(text: str, limit: int) -> str:

@@ -33,7 +33,7 @@ _NEVER_TEXT: Final = frozenset(
 _SMIME: Final = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _TNEF: Final = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
 _MESSAGES: Final = frozenset({"message/rfc822", "message/global"})
-_MAX_TEXT_BYTES: Final = limits.TEXT * 4  # of one part; no charset needs more for a character
+_MAX_BODY_BYTES: Final = limits.TEXT * 4  # of all texts; no charset needs more for a character
 _MAX_EVENTS: Final = 20  # of one mail; calendars beyond stay attachments
 _SIGNATURES: Final = frozenset(
     {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
@@ -72,6 +72,7 @@ class Collector:
         self.want_html = html
         self.content = Content()
         self.pasted: list[Attachment] = []
+        self.room = _MAX_BODY_BYTES
 
     def run(self) -> Content:
         """Return the content of the tree below the root."""
@@ -210,8 +211,11 @@ class Collector:
     def decoded(self, part: Part) -> str:
         """Return the text of a part with LF line ends, up to the cap."""
         data = part.content()
-        self.content.over_limit |= len(data) > _MAX_TEXT_BYTES
-        text, defect = charset.decode(data[:_MAX_TEXT_BYTES], part.params.get("charset"))
+        if len(data) > self.room:
+            data = data[: self.room]
+            limits.leave_out("text longer than is read")
+        self.room -= len(data)
+        text, defect = charset.decode(data, part.params.get("charset"))
         self.note_defect(defect)
         return _LINE_END.sub("\n", text) if "\r" in text else text
 
@@ -248,7 +252,10 @@ class Collector:
             self.pasted.append(_inner_file(_name_of(found), found.content, path))
             kept.append(body[at : found.start])
             at = found.end
-        text, _ = charset.decode(b"".join(kept) + body[at:], part.params.get("charset"))
+        rest = b"".join(kept) + body[at:]
+        if len(rest) > _MAX_BODY_BYTES:
+            limits.leave_out("text longer than is read")
+        text, _ = charset.decode(rest[:_MAX_BODY_BYTES], part.params.get("charset"))
         return _LINE_END.sub("\n", text)
 
     def attach(self, part: Part) -> None:

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from html import unescape
 from typing import Final, Literal
 
 from lxml import etree
 
 from gateway.reading.mime import limits, quote_classes
 from gateway.reading.mime.charset import clean
+from gateway.reading.mime.html_tokens import CLOSES_ITSELF, VOID, TooDeep, rewrite, unescaped
 from gateway.reading.text.quotes import QuoteMark
 
 _OPEN: Final = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)\b[^<>]{0,2000}?(/?)>")
-_VOID: Final = frozenset(
-    "area base br col embed hr img input link meta param source track wbr".split()
-)
 _NOT_SHOWN: Final = frozenset(
     "script style head title template noscript object svg math select textarea".split()
 )
@@ -43,9 +40,6 @@ _HIDDEN: Final = re.compile(
 )
 _BARE_CONDITION: Final = re.compile(r"<!\[(?:if[^\]>]{0,200}|endif)\]>")
 _ANY_TAG: Final = re.compile(r"<[^<>]{0,5000}>")
-_CLOSES_ITSELF: Final = frozenset(
-    "p li td th tr dt dd option tbody thead tfoot colgroup rt rp optgroup".split()
-)
 _MAX_QUOTE_DEPTH: Final = 20
 _MAX_MARKS: Final = 50
 _MAX_STYLE_CHARS: Final = 2000
@@ -65,7 +59,7 @@ def depth_within(source: str, limit: int = limits.HTML_DEPTH) -> bool:
     opened: dict[str, int] = {}
     for tag in _OPEN.finditer(source):
         name = tag[2].lower()
-        if name in _VOID or name in _CLOSES_ITSELF or tag[3]:
+        if name in VOID or name in CLOSES_ITSELF or tag[3]:
             continue
         if not tag[1]:
             opened[name] = opened.get(name, 0) + 1
@@ -101,11 +95,13 @@ def sanitise(source: str) -> tuple[str, str | None]:
     defect = None
     if len(source) > limits.HTML:
         source, defect = source[: limits.HTML], "HTML longer than is shown"
-    if not depth_within(source):
+    try:
+        written = rewrite(source, _TAGS)
+    except TooDeep:
         return "", "HTML nested too deeply to be shown"
     return clean(
         nh3.clean(
-            source,
+            written,
             tags=_TAGS,
             url_schemes={"http", "https", "mailto", "tel", "cid"},
             link_rel="noopener noreferrer nofollow",
@@ -119,13 +115,15 @@ def to_text(source: str) -> tuple[str, list[QuoteMark]]:
     Paragraphs become lines, table cells are set apart, quoted blocks become ``> `` lines, lists get
     bullets or numbers, and links keep their words only.
     """
-    source = source[: limits.HTML]
+    if len(source) > limits.HTML:
+        source = source[: limits.HTML]
+        limits.leave_out("HTML longer than is read")
     if "<!" in source:
         source = without_conditions(source)
     if not depth_within(source):
         return clean(
             "\n".join(
-                " ".join(line.split()) for line in unescape(_ANY_TAG.sub(" ", source)).split("\n")
+                " ".join(line.split()) for line in unescaped(_ANY_TAG.sub(" ", source)).split("\n")
             ).strip()
         ), []
     target = _TextWriter(marked=quote_classes.is_marked(source))

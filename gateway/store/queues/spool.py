@@ -76,6 +76,11 @@ TAKE_LEASE = (
     )
 )
 SELECT_RAW = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
+RENEW_LEASE = (
+    sa.update(MAIL)
+    .where(ID_IN_IDS, IS_WAITING, MAIL.c.lease_owner == sa.bindparam("owner"))
+    .values(lease_until=sa.bindparam("until", type_=MAIL.c.lease_until.type))
+)
 STILL_PENDING = sa.select(MAIL.c.id).where(IS_WAITING, ID_IN_IDS).with_for_update()
 # Finished mails with one of these fingerprints, oldest first; duplicates are left out.
 EARLIER_BY_FINGERPRINT = (
@@ -258,6 +263,20 @@ class Spool:
             await self.fail(lost, "Its raw bytes are missing from the blob store.", now)
         if unread:
             await self._update(unread, {"tries": MAIL.c.tries - 1})
+
+    async def renew(
+        self, node: str, ids: Collection[int], lease_seconds: float, now: datetime
+    ) -> None:
+        """Let the leases that ``node`` still holds last ``lease_seconds`` from ``now``."""
+        until = now + timedelta(seconds=lease_seconds)
+        async with self.database.write(durable=False) as connection:
+            await connection.execute(
+                RENEW_LEASE, {"ids": sorted(ids), "owner": node, "until": until}
+            )
+
+    async def put_off(self, ids: Collection[int]) -> None:
+        """Release claimed mails that nobody tried to read; the claim does not count as a try."""
+        await self._update(ids, NO_LEASE | {"tries": MAIL.c.tries - 1})
 
     async def release(self, node: str, held: Collection[int]) -> None:
         """Release what ``node`` has claimed, but for ``held``; the try is not counted.

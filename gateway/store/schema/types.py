@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
+
+from core.normal_form import is_nfc, nfc
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -22,13 +23,13 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def clean(value: str, limit: int | None = None) -> str:
     """Return a string in the form that is stored.
 
-    The form is NFC, has U+FFFD for each NUL and lone surrogate, and at most ``limit`` characters.
+    The form is NFC (:mod:`core.normal_form`), has U+FFFD for each NUL and lone surrogate, and at
+    most ``limit`` characters.
     """
     if not value.isascii():
         if UNSTORABLE.search(value):
             value = UNSTORABLE.sub("\ufffd", value)
-        if not unicodedata.is_normalized("NFC", value):
-            value = unicodedata.normalize("NFC", value)
+        value = nfc(value)
     elif "\0" in value:
         value = value.replace("\0", "\ufffd")
     return value[:limit] if limit is not None and len(value) > limit else value
@@ -87,9 +88,7 @@ def encode(value: Any) -> str:
     the JSON text were normalised as a whole, that ``n`` would be joined with an accent after it.
     """
     text = ENCODE(value)
-    if "\\u0000" not in text and (
-        text.isascii() or (not UNSTORABLE.search(text) and unicodedata.is_normalized("NFC", text))
-    ):
+    if "\\u0000" not in text and (text.isascii() or (not UNSTORABLE.search(text) and is_nfc(text))):
         return text
     return ENCODE(_cleaned(value))
 

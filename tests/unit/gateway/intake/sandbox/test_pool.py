@@ -119,6 +119,28 @@ async def test_only_the_failing_mail_fails(started, mail, order, reason):
     assert isinstance(again, Message)
 
 
+async def test_the_mail_at_fault_is_known(started, mail):
+    """The mails before the failing one are returned, and one process is killed at most."""
+    for order, killed in (("die", 1), ("raise", 0)):
+        box = await started(1, reader="readers")
+        jobs = [ReadJob(mail(subject=each)) for each in ("first", "second", f"order: {order}", "x")]
+        found, lost = await box.read_until_lost(jobs)
+        assert [each.subject for each in found] == ["first", "second"]
+        assert lost is not None
+        assert box.killed == killed
+        assert [each.subject for each in (await box.read_until_lost(jobs[3:]))[0]] == ["x"]
+
+
+async def test_a_quick_reading_gives_up_soon(started, mail):
+    """A mail that hangs is given up after half a second, not after the time a suspect may take."""
+    box = await started(1, reader="readers", wall=3600)
+    async with asyncio.timeout(60):
+        found, lost = await box.read_until_lost(
+            [ReadJob(mail(subject="order: stall"))], quickly=True
+        )
+    assert (found, str(lost)) == ([], "reading took longer than 0.5 seconds")
+
+
 async def test_processor_time_is_limited_per_mail(started, mail):
     """A spinning mail is ended by its own limit, long before the wall time."""
     box = await started(1, reader="readers", wall=600, cpu=1)
