@@ -70,6 +70,7 @@ class DaemonStatus:
         running = self._asked.get(part)
         if running is None or running.done():
             running = self._asked[part] = asyncio.create_task(question, name=f"probe {part}")
+            running.add_done_callback(_retrieved)  # the answer may come when nobody waits for it
         else:
             question.close()
         await asyncio.wait({running}, timeout=self.seconds)
@@ -112,6 +113,12 @@ class DaemonStatus:
         if not given:
             return []
         return await mailbox_health(given, Mailboxes(self.database), self.tokens, self.clock.now())
+
+
+def _retrieved(task: asyncio.Task[None]) -> None:
+    """Take the error of a task, which asyncio logs otherwise."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _mailbox_figures(health: MailboxHealth, now: datetime) -> list[Figure]:

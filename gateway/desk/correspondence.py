@@ -103,7 +103,7 @@ class CorrespondenceDesk(Actor):
             chosen = (await _chosen(act, self._writer(act), ticket, mail.message)).id
         original = await self._original(chosen)
         async with self.acting(Right.SEND_MAIL) as act:
-            ticket = await act.ticket(ticket.number)
+            ticket = await act.ticket(number)
             composer = UserMail(self._writer(act))
             row = await _chosen(act, composer.writer, ticket, chosen)
             await act.unit.load_tickets(_first_tickets(act, ticket))

@@ -46,8 +46,11 @@ class SpoolFile:
     sha256: str
 
     def discard(self) -> None:
-        """Remove the file if it still exists."""
-        self.path.unlink(missing_ok=True)
+        """Remove the file if it still exists; leave it to the next start if that is impossible."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("received file cannot be removed", **log.error_fields(error))
 
 
 Raw = bytes | SpoolFile

@@ -241,7 +241,8 @@ def explained(doing: str, folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno or errno.EIO).lower()
         kind = DiskFull if error.errno in NO_SPACE else BlobsUnavailable
-        raise kind(f"cannot {doing} blobs: {reason} at {error.filename or folder}") from error
+        place = error.filename2 or error.filename or folder  # of a link, the new name
+        raise kind(f"cannot {doing} blobs: {reason} at {place}") from error
 
 
 def _identity(path: Path) -> Identity:

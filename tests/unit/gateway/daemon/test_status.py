@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import sqlite3
 from contextlib import closing
 
@@ -65,6 +67,24 @@ async def test_a_locked_database_is_told_by_asking_it_once(status, tmp_path):
     }
     status.seconds = 30
     assert (await status.check()).status == "ok"
+
+
+async def test_an_answer_that_comes_too_late_is_no_error_of_ours(status, monkeypatch):
+    """A part that fails after its time is up is told as silent, and asyncio logs nothing."""
+    late, complaints = asyncio.Event(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, about: complaints.append(about))
+
+    async def broken() -> None:
+        await late.wait()
+        raise BlobsUnavailable("cannot write blobs: permission denied at /x")
+
+    monkeypatch.setattr(status.spool.blobs, "probe", broken)
+    status.seconds = 0.01
+    assert (await status.check()).parts["blobs"].startswith("no answer within")
+    late.set()
+    await asyncio.wait([status._asked.pop("blobs")])
+    gc.collect()
+    assert complaints == []
 
 
 async def test_refused_mail_is_told_though_every_part_answers(status, monkeypatch):

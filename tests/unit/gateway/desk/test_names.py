@@ -306,11 +306,12 @@ OTHER_IDS = set(  # of tickets, people outside, mail: nothing that is renamed
     " mailbox_id original_id".split()
 )
 FREE = set(  # what people or machines wrote, or words of the program
-    "allow deny notify signature password_hash role language flags tags parents head attachments"
-    " evidence window exclude_sources text reply_text html subject body url recipient domain key"
-    " strangers state source priority subject_key kind ref direction sender_role auth sha256 blob"
-    " lease_owner erased on_leave place wait_for action outcome last_reply filename content_type"
-    " problem backlog_automation client account access_token refresh_token type sender".split()
+    "allow claims deny notify signature password_hash role language flags tags parents head"
+    " attachments evidence window exclude_sources text reply_text html subject body url"
+    " recipient domain key strangers state source priority subject_key kind ref direction"
+    " sender_role auth sha256 blob lease_owner erased on_leave place wait_for action outcome"
+    " last_reply filename content_type problem backlog_automation client account access_token"
+    " refresh_token type sender".split()
 )
 
 

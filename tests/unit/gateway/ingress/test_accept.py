@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from core.model.message import Envelope
 from gateway.errors import BlobsUnavailable, DiskFull, StoreUnavailable
-from gateway.ingress.accept import GROUP_MAILS, IN_MEMORY, TROUBLE_SECONDS, SpoolFile
+from gateway.ingress.accept import GROUP_BYTES, GROUP_MAILS, IN_MEMORY, TROUBLE_SECONDS, SpoolFile
 from tests.unit.gateway.ingress.conftest import until
 
 
@@ -263,3 +264,25 @@ async def test_a_refusal_is_forgotten_after_a_while(desk, envelope, monkeypatch)
     assert str(desk.accept.trouble).startswith("not enough disk space")
     now[0] = TROUBLE_SECONDS + 1
     assert desk.accept.trouble is None
+
+
+async def test_a_file_that_cannot_be_removed_stops_nothing(desk, envelope, monkeypatch):
+    """A large mail is stored, and so is what comes after it, if its file cannot be removed."""
+    path = desk.accept.directory / "large"
+    path.write_bytes(b"Received: from x\r\n\ty\r\n\tz\r\nbody")
+    first = await hold(desk, envelope)
+
+    def forbidden(_self: Path, **_how: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", forbidden)
+        raws = [mail(1), SpoolFile(path, GROUP_BYTES, "0" * 64), mail(2)]
+        others = [asyncio.create_task(desk.accept.accept(raw, envelope)) for raw in raws]
+        await until(lambda: len(desk.accept._pending) == len(others))
+        desk.spool.gate.set()
+        receipts = await asyncio.gather(first, *others)
+        await desk.accept.drain()
+        receipts.append(await desk.accept.accept(mail(3), envelope))
+    assert [receipt.mail_id for receipt in receipts] == [1, 2, 3, 4, 5]
+    assert not path.exists()
