@@ -13,7 +13,7 @@ CONVERSATIONS = 97
 
 
 def mail(number: int) -> bytes:
-    """Return mail ``number``; every CONVERSATIONS-th is of the same conversation."""
+    """Return mail ``number``; every CONVERSATIONS-th is of the same conversation and sender."""
     parent = number % CONVERSATIONS
     reply = (
         f"In-Reply-To: <{parent}@client.example>\r\nReferences: <{parent}@client.example>\r\n"
@@ -22,7 +22,7 @@ def mail(number: int) -> bytes:
     )
     body = f"This is mail {number}.\r\n" * (1 + number % 40)
     return (
-        f"From: Client {number % 13} <c{number % 13}@client.example>\r\nTo: "
+        f"From: Client {parent % 13} <c{parent % 13}@client.example>\r\nTo: "
         f"support@localhost\r\nSubject: Matter {parent}\r\n"
         f"Date: Mon, 23 Nov 2026 10:{number // 60 % 60:02}:{number % 60:02} "
         f"+0000\r\nMessage-ID: <{number}@client.example>\r\n{reply}\r\n{body}"

@@ -84,6 +84,7 @@ def test_a_backup_where_that_user_may_not_write_is_refused(
     var.mkdir()
     mine.mkdir()
     os.chown(var, USER, USER)
+    assert daemon.run("db", "upgrade").returncode == 0
     run = daemon.run("db", "backup", str(mine / "desk.db"))
     assert run.returncode == os.EX_DATAERR
     assert run.stderr.decode().startswith(f"ticketgate: cannot write to {mine}: Permission denied")
