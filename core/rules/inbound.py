@@ -32,7 +32,7 @@ from core.mail.reply_tokens import bare
 from core.model.message import Address, Message
 from core.model.ticket import Thread, Ticket, User
 from core.pipeline import Pipeline
-from core.rules.joining import linked, place
+from core.rules.joining import NOT_VOUCHED, linked, place
 from core.rules.rights import Right, why_not
 from core.rules.screening import (
     Trail,
@@ -66,6 +66,9 @@ def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
     event = trail.event
     tie = event.tie
     trail.step("tie", tie.matched_by or "none", _tied(event))
+    if event.related:
+        tickets = ", ".join(f"ticket {each.number}" for each in event.related)
+        trail.step("related", tickets, NOT_VOUCHED)
     forwarded = "yes" if _is_forward(event, event.thread) else "no"
     trail.step("forward", forwarded, event.message.forward.rule if event.message.forward else "")
     if event.ticket is not None and event.ticket.deleted_at is not None:

@@ -17,9 +17,9 @@ from core.decisions.tickets import (
 from core.events import Cause, MailArrived
 from core.model.ticket import Thread, Ticket
 
-WORKED_ON_BOTH = "a mail answers both, but somebody has worked on each of them"
+WORKED_ON_BOTH = "the mail answers both, but somebody has worked on each of them"
 NOT_VOUCHED = (
-    "a mail shares a Message-ID with both, but its sender does not take part in both; "
+    "the mail shares a Message-ID with both tickets, but its sender does not take part in both; "
     "merge them if they are one matter"
 )
 
