@@ -195,7 +195,9 @@ class MailWriter:
     ) -> MimeMail:
         """Return a mail with its headers; ``number`` is the ticket that answers go to, or None."""
         channel, thread = route.channel, route.thread
-        parent = next((each for each in reversed(route.earlier) if each.message_id), None)
+        # an id that a stranger chose must not get into the references of the people in the circle
+        known = (each for each in reversed(route.earlier) if each.sender_role != "stranger")
+        parent = next((each for each in known if each.message_id), None)
         references: tuple[str, ...] = ()
         if parent is not None:
             references = reply_text.references_of(parent.message_id, parent.parents[::-1])

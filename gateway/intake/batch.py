@@ -204,7 +204,7 @@ class Batch:
             sender=self._sender(message, user, found),
             verdict=verdict,
             tie=found.tie,
-            duplicate_of=self._original(item),
+            duplicate_of=self._original(item, verdict),
             reused_id=found.reused_id,
             own_copy=found.copy_of,
             looped=any(channel_at(unit.desk.channels, each) for each in mail.loop_marks),
@@ -272,13 +272,15 @@ class Batch:
 
     # ---- copies of earlier mail
 
-    def _original(self, item: Item) -> Original | None:
+    def _original(self, item: Item, verdict: Verdict) -> Original | None:
         """Return the earlier mail of which this mail is a copy; None if it is no copy."""
         known = self.known.get(fingerprint(item.message))
         if known is None or known.mail_id == item.mail_id:
             return None
         if item.message.message_id is None and abs(item.now - known.processed_at) > REPEAT_WINDOW:
             return None
+        if verdict == "pass" and not known.proven and known.readers != _readers(item.message):
+            return None  # somebody may have sent it first in the author's name, to more people
         thread = self.unit.follow(known.thread) if known.thread is not None else None
         ticket = self.unit.live_ticket(thread.ticket if thread is not None else known.ticket)
         channel = next(
@@ -316,6 +318,8 @@ class Batch:
                 ticket=mail.ticket or None,
                 channel=_channel_id(event),
                 state=mail.finish.state,
+                proven=event.verdict == "pass",
+                readers=_readers(item.message),
             )
         if mail.created_ticket and mail.contact is not None:
             self.unit.earlier.setdefault(
@@ -383,6 +387,12 @@ class Batch:
                 for each in ended.steps
             ],
         }
+
+
+def _readers(message: Message) -> frozenset[str]:
+    """Return the address keys in To, Cc and Reply-To of a mail."""
+    people = (*message.to, *message.cc, *message.reply_to)
+    return frozenset(each.key for each in people if each.key)
 
 
 def _channel_id(event: MailArrived) -> int | None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.replay.intruders import ALICE, CARL, DAVE, MALLORY, Post, Scene, leaks
 from tests.replay.office import Office
+from tests.replay.world import TRUSTED
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -145,3 +146,30 @@ async def test_an_intruder_learns_nothing_and_gets_no_seat(office: Office, attac
     assert leaks(scene) == []
     sent = [each for each in office.sink.taken if word in each.mail["Subject"]]
     assert {address for each in sent for address in each.to} == {ALICE, CARL}
+
+
+async def test_an_answer_names_no_id_that_a_stranger_chose(office: Office) -> None:
+    """A stranger's Message-ID gets into no reference of our mail."""
+    scene = Scene(office)
+    await scene.post(OPENS, Post(MALLORY, "m1", ("a1",)))
+    await scene.answer_all()
+    for sent in office.sink.taken:
+        assert sent.mail["In-Reply-To"] == "<a1@mail.example>"
+        assert "m1@" not in sent.mail["References"]
+
+
+async def test_a_copy_sent_first_does_not_swallow_the_proven_mail(office: Office) -> None:
+    """E33: a forged copy to the intruder, too, does not make the real mail a duplicate."""
+    real = await office.world.filled(
+        f"From: {ALICE}\nTo: support@localhost\nSubject: Card\nMessage-ID: <a1@mail.example>\n"
+        f"Date: Sun, 22 Nov 2026 09:00:00 +0000\n\nMy card is 4242.\n"
+    )
+    copy = real.replace(b"To: support@localhost", f"To: support@localhost, {MALLORY}".encode())
+    proven = f"Authentication-Results: {TRUSTED}; dmarc=pass\r\n".encode() + real
+    assert [
+        (await office.world.mail(each))["outcome"] for each in (copy, proven, proven, real)
+    ] == ["done", "done", "duplicate", "duplicate"]
+    await office.reply(2)
+    await office.run()
+    [sent] = office.sink.taken
+    assert sent.to == (ALICE,)

@@ -10,7 +10,7 @@ lease.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.model.message import Envelope
+from core.model.message import Envelope, address_key
 from gateway import log
 from gateway.errors import Rejected, Unavailable
 from gateway.store.engine import Database
@@ -92,7 +92,10 @@ EARLIER_BY_FINGERPRINT = (
         MAIL.c.ticket,
         MAIL.c.channel_id,
         MAIL.c.state,
+        tables.message.c.auth,
+        tables.message.c.head,
     )
+    .outerjoin(tables.message, tables.message.c.id == MAIL.c.message)
     .where(
         MAIL.c.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)),
         MAIL.c.state.not_in(("pending", "duplicate")),
@@ -165,6 +168,7 @@ class EarlierMail:
     """An earlier mail with the same fingerprint.
 
     ``processed_at`` is the time of processing; in a replay, the time that the replay assumes.
+    ``readers`` are the address keys in To, Cc and Reply-To.
     """
 
     mail_id: int
@@ -173,6 +177,8 @@ class EarlierMail:
     ticket: int | None
     channel: int | None
     state: str
+    proven: bool
+    readers: frozenset[str]
 
 
 class ClaimLost(Unavailable):
@@ -478,4 +484,14 @@ def _earlier_mail(row: Any) -> EarlierMail:
         ticket=row.ticket,
         channel=row.channel_id,
         state=row.state,
+        proven=row.auth == "pass",
+        readers=frozenset(_keys(row.head or {})),
     )
+
+
+def _keys(head: dict[str, Any]) -> Iterator[str]:
+    """Return the address keys in To, Cc and Reply-To of a stored message."""
+    for name in ("to", "cc", "reply_to"):
+        for each in head.get(name, ()):
+            if each["address"]:
+                yield address_key(each["address"])
