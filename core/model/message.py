@@ -62,6 +62,12 @@ def ascii_domain(domain: str) -> str:
     )
 
 
+def related_domains(one: str, two: str) -> bool:
+    """Tell whether two domains are the same, or one of them is below the other."""
+    one, two = ascii_domain(one), ascii_domain(two)
+    return one == two or one.endswith("." + two) or two.endswith("." + one)
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A mailbox as written: display name (may be empty) and addr-spec.
@@ -167,7 +173,8 @@ class Invitation:
 class AuthenticationResults:
     """One ``Authentication-Results`` header (RFC 8601); a message lists the topmost first.
 
-    ``dmarc_policy_none``: the dmarc result says that the published policy is none.
+    ``dmarc_policy_none``: the dmarc result says that the published policy is none. ``dmarc_from``
+    is the domain that the dmarc result is about, if it says so.
     """
 
     authserv_id: str
@@ -175,6 +182,7 @@ class AuthenticationResults:
     dkim: str | None
     dmarc: str | None
     dmarc_policy_none: bool
+    dmarc_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

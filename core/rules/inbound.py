@@ -78,6 +78,8 @@ def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
         placed, ticket = place(event, event.thread, trail.decisions)
         thread = placed.id
     if ticket is None:
+        if trail.role == "stranger" and thread != NEW and _makes_tickets(event):
+            return _on_their_own(trail, pipelines)
         return _fresh(trail, pipelines, thread)
     return _reply(trail, pipelines, thread, ticket)
 
@@ -97,8 +99,7 @@ def _after_trash(
     """
     event = trail.event
     if trail.role == "stranger":
-        trail.role = "contact"
-        return _fresh(trail, pipelines, NEW)
+        return _on_their_own(trail, pipelines)
     if event.thread is None:
         return _fresh(trail, pipelines, NEW, trashed)
     if not _makes_tickets(event):
@@ -107,6 +108,17 @@ def _after_trash(
         return trail.end("done", f"{why}; it is kept on the conversation.")
     trail.decisions.append(ContinueThread(event.thread.id))
     return _fresh(trail, pipelines, NEW, trashed)
+
+
+def _on_their_own(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
+    """Open a ticket for a stranger's mail that belongs to a conversation without a live ticket.
+
+    The ticket of the conversation would be its first sender's; what a stranger writes must not
+    open it.
+    """
+    trail.role = "contact"
+    trail.step("own ticket", "yes", "a stranger's mail opens no ticket for the conversation")
+    return _fresh(trail, pipelines, NEW)
 
 
 def _makes_tickets(event: MailArrived) -> bool:
@@ -132,7 +144,8 @@ def _fresh(
             flags=marks(trail),
         )
     )
-    _participate(trail, thread, opening=thread == NEW or event.tie.first)
+    opening = (thread == NEW and trashed is None) or event.tie.first
+    _participate(trail, thread, opening=opening)
     if not _makes_tickets(event):
         return _keep_without_ticket(trail)
     trail.decisions.append(
@@ -170,7 +183,7 @@ def _opening(
     wanted = event.channels[0].status_id
     requester = customer or (NEW if event.message.sender is not None else None)
     return OpenTicket(
-        subject=event.message.subject,
+        subject=_subject(event, trashed),
         pipeline_id=pipeline.id,
         status_id=wanted
         if wanted is not None and pipeline.holds(wanted)
@@ -184,6 +197,17 @@ def _opening(
         note="earlier ticket deleted" if trashed is not None else None,
         enrols=event.automation,
     )
+
+
+def _subject(event: MailArrived, trashed: Ticket | None) -> str:
+    """Return the subject of a new ticket.
+
+    If it continues a ticket in the trash, its requester is told the subject. So another person's
+    words do not become it.
+    """
+    if trashed is None or event.sender.held_role == "requester":
+        return event.message.subject
+    return trashed.subject
 
 
 def _reply(
@@ -299,7 +323,8 @@ def _participate(trail: Trail, thread: int, *, opening: bool) -> None:
         part = event.sender.held_role or (
             "requester" if event.thread is None and event.ticket is None else "participant"
         )
-    names = event.verdict == "pass" or (opening and event.verdict != "fail")
+    by_program = message.kind in MACHINE_WRITTEN  # nobody decided whom it names
+    names = (opening and event.verdict != "fail") or (event.verdict == "pass" and not by_program)
     others = (*message.to, *message.cc, *_answered_elsewhere(message))
     trail.decisions.append(
         AddParticipants(thread, part, others, "participant" if names else "stranger")

@@ -24,7 +24,7 @@ from core.decisions.tickets import (
 )
 from core.events import Cause, MailArrived, Original
 from core.mail.threading import MatchedBy
-from core.model.message import Message, ascii_domain
+from core.model.message import Message, ascii_domain, related_domains
 from core.model.ticket import Channel, SenderRole
 from core.rules.bounces import handle_report
 from core.rules.joining import place
@@ -280,15 +280,10 @@ def _replies_elsewhere(message: Message) -> bool:
     """Tell whether every answer would go to another domain than the sender's."""
     if message.sender is None or not message.sender.address or not message.reply_to:
         return False
-    domain = ascii_domain(message.sender.key.rpartition("@")[2])
+    domain = message.sender.key.rpartition("@")[2]
     return not any(
-        _near(ascii_domain(each.key.rpartition("@")[2]), domain) for each in message.reply_to
+        related_domains(each.key.rpartition("@")[2], domain) for each in message.reply_to
     )
-
-
-def _near(one: str, two: str) -> bool:
-    """Tell whether two domains are the same, or one of them is a sub-domain of the other."""
-    return one == two or one.endswith("." + two) or two.endswith("." + one)
 
 
 def _is_newcomer(trail: Trail) -> bool:

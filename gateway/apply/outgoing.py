@@ -157,6 +157,7 @@ def relay(context: ApplyContext, decision: o.Relay, mail: MailContext | None) ->
         "text": mail.message.reply_text,
         "to": [requester.address],
         "cc": [],
+        "asked": [],
         "thread": mail.thread,
         "files_of": mail.mail_id if mail.message.attachments else None,
     }

@@ -106,14 +106,7 @@ class MailWriter:
 
     def circle(self, thread: Thread) -> set[int]:
         """Return the contacts whose word counts on a thread (behaviour.md 5)."""
-        roles = self.unit.participants.get(thread.id, {})
-        people = {each for each, role in roles.items() if role != "stranger"}
-        ticket = self.unit.live_ticket(thread.ticket)
-        if ticket is not None and thread.kind == "normal":
-            people |= self.unit.associated.get(ticket.number, set())
-            if ticket.requester_id is not None:
-                people.add(ticket.requester_id)
-        return people
+        return set(self.unit.circle(thread).members)
 
     async def answered(self, ticket: Ticket, to: Sequence[Address] = ()) -> Thread | None:
         """Return the thread that a reply goes on by default, or None if the ticket has none.

@@ -13,7 +13,7 @@ from datetime import datetime, tzinfo
 from typing import Any, Literal
 
 from core.mail import reply_text, reply_tokens
-from core.model.message import Address
+from core.model.message import Address, address_key
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Thread, Ticket, User
 from core.rules.recipients import first_recipient
@@ -29,6 +29,7 @@ class MailRequest:
     """A mail as a user wrote it, before defaults are filled in.
 
     ``original`` is a mail that is attached whole. ``draft`` is the id of the draft that is sent.
+    ``asked`` are the address keys that the user named; None: those in ``to`` and ``cc``.
     """
 
     text: str
@@ -39,6 +40,7 @@ class MailRequest:
     subject: str | None = None
     original: bytes | None = None
     draft: int | None = None
+    asked: frozenset[str] | None = None
 
 
 class UserMail:
@@ -59,7 +61,9 @@ class UserMail:
         """
         to, cc = self._recipients(ticket, route, request)
         text, html = _signed(request, author)
-        chosen = {each.key for each in (*request.to, *request.cc)}
+        chosen = request.asked
+        if chosen is None:
+            chosen = frozenset(each.key for each in (*request.to, *request.cc))
         if route.heard is not None and route.heard.readers.issuperset(
             {each.key for each in (*to, *cc)} - chosen
         ):
@@ -185,7 +189,8 @@ class UserMail:
             self.unit.contacts.get(each) for each, role in roles.items() if role != "stranger"
         )
         author = _address(route.heard.head["from"]) if route.heard is not None else None
-        named = [Address(each.name, each.address) for each in people if each is not None]
+        names = _names(route)
+        named = [Address(names.get(each.address, ""), each.address) for each in people if each]
         if author is None or answered is None or author.key == answered.key:
             return named
         return [each for each in named if each.key != author.key]
@@ -219,6 +224,19 @@ def _address(head: dict[str, Any] | None) -> Address | None:
     if not head or not head.get("address"):
         return None
     return Address(head.get("name") or "", head["address"])
+
+
+def _names(route: Route) -> dict[str, str]:
+    """Return the names that the mails of a thread give to addresses, by address key.
+
+    A name that somebody is known by from elsewhere is not told to the others on the thread.
+    """
+    names: dict[str, str] = {}
+    for row in route.earlier:
+        for each in (row.head["from"], *row.head["to"], *row.head["cc"]):
+            if each and each["address"] and each["name"]:
+                names[address_key(each["address"])] = each["name"]
+    return names
 
 
 def _same_box(one: Address, two: Address | None) -> bool:

@@ -167,7 +167,8 @@ class CorrespondenceDesk(Actor):
                 thread=held.get("thread"),
                 new_thread=bool(held.get("new_thread")),
             )
-            composed = await self._reply(act, ticket, mail, _request(mail))
+            request = replace(_request(mail), asked=frozenset(held.get("asked", ())))
+            composed = await self._reply(act, ticket, mail, request)
             made = replace(composed, draft=due.number, recipients=tuple(held["left"]))
             self._send(act, ticket, made, _status_id(act, ticket, held.get("status")))
 
@@ -251,6 +252,7 @@ class CorrespondenceDesk(Actor):
             "thread": thread,
             "to": [_header_form(each) for each in made.to],
             "cc": [_header_form(each) for each in made.cc],
+            "asked": sorted({each.key for each in (*_request(mail).to, *_request(mail).cc)}),
         }
 
     async def _original(self, message: int) -> bytes | None:

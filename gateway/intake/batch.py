@@ -250,7 +250,10 @@ class Batch:
     def _verdict(self, message: Message) -> Verdict:
         """Return the verdict on the sender; if From has several authors, "pass" becomes "none"."""
         # Such a "pass" is about one of the authors, and nobody can tell which.
-        verdict: Verdict = authentication.verdict(message.authentication, self.rules.trusted)
+        domain = message.sender.key.rpartition("@")[2] if message.sender else ""
+        verdict: Verdict = authentication.verdict(
+            message.authentication, self.rules.trusted, domain
+        )
         several = any(defect.startswith("several ") for defect in message.defects)
         return "none" if verdict == "pass" and several else verdict
 
@@ -279,8 +282,8 @@ class Batch:
             return None
         if item.message.message_id is None and abs(item.now - known.processed_at) > REPEAT_WINDOW:
             return None
-        if verdict == "pass" and not known.proven and known.readers != _readers(item.message):
-            return None  # somebody may have sent it first in the author's name, to more people
+        if verdict == "pass" and not known.proven and not _like(known, item.message):
+            return None  # somebody may have sent it first, in the author's name
         thread = self.unit.follow(known.thread) if known.thread is not None else None
         ticket = self.unit.live_ticket(thread.ticket if thread is not None else known.ticket)
         channel = next(
@@ -318,6 +321,7 @@ class Batch:
                 ticket=mail.ticket or None,
                 channel=_channel_id(event),
                 state=mail.finish.state,
+                kind=item.message.kind,
                 proven=event.verdict == "pass",
                 readers=_readers(item.message),
             )
@@ -387,6 +391,12 @@ class Batch:
                 for each in ended.steps
             ],
         }
+
+
+def _like(known: EarlierMail, message: Message) -> bool:
+    """Tell whether an earlier mail went to the same people and was treated like this one."""
+    alike = known.kind == message.kind and known.readers == _readers(message)
+    return alike and known.state == "done"
 
 
 def _readers(message: Message) -> frozenset[str]:

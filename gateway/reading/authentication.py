@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Final, Literal, NamedTuple
 
-from core.model.message import AuthenticationResults
+from core.model.message import AuthenticationResults, related_domains
 
 _MAX_FIELDS: Final = 20
 _MAX_FIELD_CHARS: Final = 8000
@@ -27,6 +27,9 @@ _RESULT: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 # OpenDMARC, Google and Yahoo write "p=", rspamd "policy=".
+_HEADER_FROM: Final = re.compile(
+    r"\bheader\.from\s*=\s*([^\s;\"<>@]+)(?=[\s;]|$)", re.IGNORECASE | re.ASCII
+)
 _POLICY: Final = re.compile(
     r"(?<![\w.-])(?:p|pol|policy)[ \t]*=[ \t]*\"?([a-z]+)", re.IGNORECASE | re.ASCII
 )
@@ -72,6 +75,7 @@ def _read(value: str) -> AuthenticationResults | None:
 def _results(authserv_id: str, pieces: Sequence[_Piece]) -> AuthenticationResults:
     found: dict[str, list[str]] = {"spf": [], "dkim": [], "dmarc": []}
     failed_policies: list[bool] = []
+    domains: list[str] = []
     for piece in pieces:
         match = _RESULT.match(piece.text)
         if match is None or (method := match[1].lower()) not in found:
@@ -79,12 +83,14 @@ def _results(authserv_id: str, pieces: Sequence[_Piece]) -> AuthenticationResult
         found[method].append(match[2].lower())
         if method == "dmarc":
             failed_policies.append(_is_policy_none(piece.comments))
+            domains += [found[1].lower() for found in _HEADER_FROM.finditer(piece.text)]
     return AuthenticationResults(
         authserv_id=authserv_id,
         spf=min(found["spf"], key=_rank_best, default=None),
         dkim=min(found["dkim"], key=_rank_best, default=None),
         dmarc=min(found["dmarc"], key=_rank_worst, default=None),
         dmarc_policy_none=bool(failed_policies) and all(failed_policies),
+        dmarc_from=domains[0][:255] if domains else None,
     )
 
 
@@ -152,22 +158,30 @@ def _piece(text: list[str], comments: list[str], quotes: list[list[str]]) -> _Pi
     return _Piece("".join(text), "".join(comments), ["".join(each) for each in quotes])
 
 
-def verdict(results: Sequence[AuthenticationResults], trusted: Collection[str]) -> Verdict:
+def verdict(
+    results: Sequence[AuthenticationResults], trusted: Collection[str], domain: str = ""
+) -> Verdict:
     """Return ``pass``, ``fail`` or ``none`` from the topmost header of a server in ``trusted``.
 
     ``dmarc=pass`` is ``pass``; ``dmarc=fail`` is ``fail`` unless its comment says p=none;
-    everything else is ``none`` (behaviour.md 5).
+    everything else is ``none`` (behaviour.md 5). A pass that names another domain than the one we
+    read in From (``domain``, if given) is none: it is about another author.
     """
     ids = {_folded(each) for each in trusted}
     for each in results:
         if each.authserv_id not in ids:
             continue
         if each.dmarc == "pass":
-            return "pass"
+            return "pass" if _is_about(each.dmarc_from, domain) else "none"
         if each.dmarc == "fail" and not each.dmarc_policy_none:
             return "fail"
         return "none"
     return "none"
+
+
+def _is_about(named: str | None, domain: str) -> bool:
+    """Tell whether a result is about a domain, one above or below it, or does not say."""
+    return not named or not domain or related_domains(named, domain)
 
 
 def is_from(results: Sequence[AuthenticationResults], trusted: Collection[str]) -> bool:

@@ -92,6 +92,7 @@ EARLIER_BY_FINGERPRINT = (
         MAIL.c.ticket,
         MAIL.c.channel_id,
         MAIL.c.state,
+        MAIL.c.kind,
         tables.message.c.auth,
         tables.message.c.head,
     )
@@ -177,6 +178,7 @@ class EarlierMail:
     ticket: int | None
     channel: int | None
     state: str
+    kind: str | None
     proven: bool
     readers: frozenset[str]
 
@@ -484,6 +486,7 @@ def _earlier_mail(row: Any) -> EarlierMail:
         ticket=row.ticket,
         channel=row.channel_id,
         state=row.state,
+        kind=row.kind,
         proven=row.auth == "pass",
         readers=frozenset(_keys(row.head or {})),
     )

@@ -160,6 +160,7 @@ class UnitOfWork:
             await self.load_tickets(
                 {thread.ticket for thread in standing if thread is not None and thread.ticket}
             )
+        await self.load_tickets({thread.first_ticket for thread in rows if thread.first_ticket})
         self.associated.update(await tickets.associated(self.connection, fresh))
         for number, others in (await tickets.links(self.connection, fresh)).items():
             self.links.update((number, other, kind) for other, kind in others)
@@ -214,12 +215,10 @@ class UnitOfWork:
         Without a thread, the roles on all threads of the ticket count that no forward of ours
         started. On the thread of such a forward only the role there counts (E17).
         """
-        ticket_counts = ticket is not None and (thread is None or thread.kind == "normal")
-        if ticket is not None and ticket_counts:
-            if ticket.requester_id == contact_id:
-                return "requester"
-            if contact_id in self.associated.get(ticket.number, ()):
-                return "associated"
+        if ticket is not None and (thread is None or thread.kind == "normal"):
+            heard = self._heard_on(thread, ticket) if thread else self.people_of(ticket)
+            if contact_id in heard:
+                return "requester" if ticket.requester_id == contact_id else "associated"
         if thread is not None:
             places = [thread.id]
         else:
@@ -235,6 +234,19 @@ class UnitOfWork:
         people = set(self.associated.get(ticket.number, ()))
         return people | {ticket.requester_id} if ticket.requester_id is not None else people
 
+    def _heard_on(self, thread: Thread, ticket: Ticket) -> set[int]:
+        """Return the people of a ticket whose word counts on one of its threads.
+
+        After a merge, the people of the other tickets do not count on the thread (P10).
+        """
+        own = self.tickets.get(thread.first_ticket or ticket.number, ticket)
+        merged = {each.first_ticket for each in self.threads_of(ticket.number)} | {ticket.number}
+        people = self.people_of(own) | self.people_of(ticket)
+        for number in merged - {own.number, None}:
+            if number in self.tickets:
+                people -= self.people_of(self.tickets[number])
+        return people | ({own.requester_id} if own.requester_id is not None else set())
+
     def circle(self, thread: Thread) -> Circle:
         """Return the people whose word counts on a thread (behaviour.md 5)."""
         roles = self.participants[thread.id].items()
@@ -243,7 +255,7 @@ class UnitOfWork:
         if ticket is None:
             return Circle(frozenset(members), forward=thread.kind == "forward")
         if thread.kind == "normal":
-            members |= self.people_of(ticket)
+            members |= self._heard_on(thread, ticket)
         origins = [each for each in self.threads_of(ticket.number) if each.origin]
         touched = ticket.worked or ticket.titled or ticket.deleted_at is not None
         return Circle(

@@ -266,7 +266,11 @@ async def test_a_fingerprint_finds_the_newest_original(spool, register):
     async with spool.database.write() as connection:
         found = await by_fingerprint(connection, {seen, other})
         assert await by_fingerprint(connection, ()) == {}
-    assert found == {seen: EarlierMail(new, NOW, 2, 3, 1, "done")}
+    assert found == {
+        seen: EarlierMail(
+            new, NOW, 2, 3, 1, "done", kind="human", proven=False, readers=frozenset()
+        )
+    }
     assert (await register.get(waiting)).state == "pending"
 
 
