@@ -143,14 +143,18 @@ def join(
 ) -> frozenset[int] | None:
     """Return None unless a mail that ties two threads together may join them.
 
+    A thread on which only machines wrote has no circle; it is joined by people of the other one.
+
     A join gives nobody a seat: only those in both circles, the sender, and the people whom a proven
     mail names stay in the circle. The result is who becomes a stranger. ``late`` tells for each
     thread whether it referenced the mail before it came.
     """
     if home.forward or other.forward:
         return None
-    if home.empty or other.empty:
+    if home.empty and other.empty:
         return NOBODY
+    if home.empty or other.empty:
+        return NOBODY if writer.inside(other if home.empty else home) else None
     if not (writer.inside(home) and writer.inside(other)):
         return None
     seated = (home.members & other.members) | {writer.sender}
@@ -161,3 +165,14 @@ def join(
         return None
     dropped = frozenset((home.members | other.members) - seated)
     return None if dropped and (home.fixed or other.fixed) else dropped
+
+
+def joined(one: Circle, two: Circle, leave: frozenset[int]) -> Circle:
+    """Return the circle of two threads that are joined, where ``leave`` become strangers."""
+    first, second = sorted((one, two), key=lambda each: (each.ticket is None, each.ticket or 0))
+    return Circle(
+        (one.members | two.members) - leave,
+        first.ticket,
+        first.requester if first.ticket is not None else second.requester,
+        one.fixed or two.fixed,
+    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from core.mail.circle import NOBODY, Circle, Claim, Place, Writer, choose, join, vouch
+from core.mail.circle import NOBODY, Circle, Claim, Place, Writer, choose, join, joined, vouch
 from core.model.message import Message
 
 MatchedBy = Literal[
@@ -221,10 +221,12 @@ class _Near:
             return Tie(how, thread, ticket, related=related, answers_forward=self._forwards(thread))
         joins: list[int] = []
         strangers = (self.vouched.get(thread) or NOBODY) if thread not in self.held else NOBODY
+        circle = self.circles[thread]
         for each in others:
-            if (leave := self._join(thread, each)) is not None:
+            if (leave := self._join(thread, each, circle)) is not None:
                 joins.append(each)
                 strangers |= leave
+                circle = joined(circle, self.circles[each], leave)
         names = how not in ("reply_address", "own_id", "subject_tag", None) and self._names(
             thread, joins
         )
@@ -250,8 +252,11 @@ class _Near:
         named = [ref for each in self.message.in_reply_to[:1] for ref in self.refs.get(each, ())]
         return any(ref.forward and ref.thread == thread for ref in named)
 
-    def _join(self, home: int, other: int) -> frozenset[int] | None:
-        """Return who becomes a stranger if two threads are joined, None if they are not."""
+    def _join(self, home: int, other: int, circle: Circle) -> frozenset[int] | None:
+        """Return who becomes a stranger if two threads are joined, None if they are not.
+
+        ``circle``: that of ``home`` and of the threads that the mail joins to it already.
+        """
         if self.policy == "anyone":
             return NOBODY
         leave = NOBODY
@@ -264,7 +269,7 @@ class _Near:
                     return None
                 leave |= vouched
         late = (home in self.late, other in self.late)
-        left = join(self.writer, self.circles[home], self.circles[other], late=late)
+        left = join(self.writer, circle, self.circles[other], late=late)
         return None if left is None else leave | left
 
     def _heard_of(self, thread: int) -> bool:

@@ -78,8 +78,6 @@ def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
         placed, ticket = place(event, event.thread, trail.decisions)
         thread = placed.id
     if ticket is None:
-        if trail.role == "stranger" and thread != NEW and _makes_tickets(event):
-            return _on_their_own(trail, pipelines)
         return _fresh(trail, pipelines, thread)
     return _reply(trail, pipelines, thread, ticket)
 
@@ -111,13 +109,13 @@ def _after_trash(
 
 
 def _on_their_own(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
-    """Open a ticket for a stranger's mail that belongs to a conversation without a live ticket.
+    """Open a ticket for a stranger's mail whose conversation has its ticket in the trash.
 
-    The ticket of the conversation would be its first sender's; what a stranger writes must not
-    open it.
+    A ticket that continues the trashed one would have its requester, who must not be told what a
+    stranger writes.
     """
     trail.role = "contact"
-    trail.step("own ticket", "yes", "a stranger's mail opens no ticket for the conversation")
+    trail.step("own ticket", "yes", "a stranger's mail does not continue a ticket in the trash")
     return _fresh(trail, pipelines, NEW)
 
 
@@ -182,6 +180,8 @@ def _opening(
     event = trail.event
     wanted = event.channels[0].status_id
     requester = customer or (NEW if event.message.sender is not None else None)
+    if trail.role == "stranger" and thread != NEW:
+        requester = None  # that is who began the conversation (E35)
     return OpenTicket(
         subject=_subject(event, trashed),
         pipeline_id=pipeline.id,

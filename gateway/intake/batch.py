@@ -324,6 +324,7 @@ class Batch:
                 kind=item.message.kind,
                 proven=event.verdict == "pass",
                 readers=_readers(item.message),
+                parents=frozenset(item.message.parents),
             )
         if mail.created_ticket and mail.contact is not None:
             self.unit.earlier.setdefault(
@@ -396,7 +397,7 @@ class Batch:
 def _like(known: EarlierMail, message: Message) -> bool:
     """Tell whether an earlier mail went to the same people and was treated like this one."""
     alike = known.kind == message.kind and known.readers == _readers(message)
-    return alike and known.state == "done"
+    return alike and known.state == "done" and known.parents == frozenset(message.parents)
 
 
 def _readers(message: Message) -> frozenset[str]:

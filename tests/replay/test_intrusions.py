@@ -13,7 +13,7 @@ import pytest
 from gateway.desk.channels import ChannelDesk
 from gateway.desk.correspondence import MailDraft
 from tests.replay.exchange import pipeline
-from tests.replay.intruders import ALICE, CARL, MALLORY, Post, Scene, leaks
+from tests.replay.intruders import ALICE, CARL, DAVE, MALLORY, Post, Scene, leaks
 from tests.replay.office import Office, answer
 from tests.replay.world import TRUSTED, ZONE
 
@@ -268,3 +268,40 @@ async def test_an_automatic_mail_seats_nobody_new(office: Office) -> None:
     await office.run()
     assert office.received("alice@one.example")
     assert office.received("mallory@bad.example") == []
+
+
+async def own_machine_mail(office: Office) -> None:
+    """Receive an auto-reply of the intruder that answers nothing (E27)."""
+    await office.mail(
+        MALLORY, Message_ID="<mo@mail.example>", Auto_Submitted="auto-replied",
+        Authentication_Results=f"{TRUSTED}; dmarc=pass",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("worked", [False, True])
+async def test_an_own_auto_reply_opens_no_door(office: Office, worked: bool) -> None:
+    """Who names a foreign id and an auto-reply of their own is a stranger on the foreign thread."""
+    scene = Scene(office)
+    await scene.post(Post(ALICE, "a1", cc=(CARL,)))
+    if worked:
+        await scene.answer_all()
+    await own_machine_mail(office)
+    await scene.post(Post(MALLORY, "m1", ("a1", "mo"), verdict="none"))
+    await scene.answer_all()
+    await scene.post(Post(ALICE, "a2", ("a1",), (CARL,)))
+    await scene.answer_all()
+    assert leaks(scene) == []
+    told = [each for each in office.sink.taken if ALICE in f"{each.mail['To']} {each.mail['Cc']}"]
+    assert MALLORY not in {address for each in told for address in each.to}
+
+
+async def test_an_own_auto_reply_joins_no_two_customers(office: Office) -> None:
+    """Nor does it merge the tickets of two customers."""
+    scene = Scene(office)
+    await scene.post(Post(ALICE, "a1", cc=(CARL,)), Post(DAVE, "d1"))
+    await own_machine_mail(office)
+    await scene.post(Post(MALLORY, "m1", ("a1", "d1", "mo")))
+    await scene.answer_all()
+    for number in (1, 2):
+        assert (await office.world.ticket(number))["merged_into"] is None
+    assert leaks(scene) == []

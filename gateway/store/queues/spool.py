@@ -95,6 +95,7 @@ EARLIER_BY_FINGERPRINT = (
         MAIL.c.kind,
         tables.message.c.auth,
         tables.message.c.head,
+        tables.message.c.parents,
     )
     .outerjoin(tables.message, tables.message.c.id == MAIL.c.message)
     .where(
@@ -169,7 +170,7 @@ class EarlierMail:
     """An earlier mail with the same fingerprint.
 
     ``processed_at`` is the time of processing; in a replay, the time that the replay assumes.
-    ``readers`` are the address keys in To, Cc and Reply-To.
+    ``readers`` are the address keys in To, Cc and Reply-To, ``parents`` the ids that it answers.
     """
 
     mail_id: int
@@ -181,6 +182,7 @@ class EarlierMail:
     kind: str | None
     proven: bool
     readers: frozenset[str]
+    parents: frozenset[str]
 
 
 class ClaimLost(Unavailable):
@@ -489,6 +491,7 @@ def _earlier_mail(row: Any) -> EarlierMail:
         kind=row.kind,
         proven=row.auth == "pass",
         readers=frozenset(_keys(row.head or {})),
+        parents=frozenset(row.parents or ()),
     )
 
 

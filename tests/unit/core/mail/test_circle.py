@@ -98,7 +98,10 @@ def test_which_thread_a_named_id_leads_to(
         pytest.param(Writer(EVE), PAIR, PAIR, None, id="outsider"),
         pytest.param(Writer(CARL), THREE, PAIR, None, id="inside one only"),
         pytest.param(TO_BOB, replace(PAIR, forward=True), PAIR, None, id="a forward"),
-        pytest.param(Writer(EVE), PAIR, Circle(), NOBODY, id="a thread of machines"),
+        pytest.param(Writer(ANN), PAIR, Circle(), NOBODY, id="a thread of machines"),
+        pytest.param(Writer(EVE), PAIR, Circle(), None, id="a thread of machines, an outsider"),
+        pytest.param(Writer(EVE), Circle(), PAIR, None, id="the own answering machine first"),
+        pytest.param(Writer(EVE), Circle(), Circle(), NOBODY, id="two threads of machines"),
         pytest.param(TO_BOB, THREE, PAIR, frozenset({CARL}), id="no seat for a third"),
         pytest.param(
             Writer(ANN, frozenset({CARL}), proven=True), THREE, PAIR, NOBODY, id="proven names"

@@ -268,7 +268,16 @@ async def test_a_fingerprint_finds_the_newest_original(spool, register):
         assert await by_fingerprint(connection, ()) == {}
     assert found == {
         seen: EarlierMail(
-            new, NOW, 2, 3, 1, "done", kind="human", proven=False, readers=frozenset()
+            new,
+            NOW,
+            2,
+            3,
+            1,
+            "done",
+            kind="human",
+            proven=False,
+            readers=frozenset(),
+            parents=frozenset(),
         )
     }
     assert (await register.get(waiting)).state == "pending"
