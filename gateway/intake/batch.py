@@ -32,7 +32,8 @@ from gateway.intake.token_lookup import (
     reporting,
 )
 from gateway.reading import authentication
-from gateway.store.queues.spool import EarlierMail, Finished, by_fingerprint, finish, repeated
+from gateway.store.queues.earlier_mail import EarlierMail, by_fingerprint, repeated
+from gateway.store.queues.spool import Finished, finish
 from gateway.store.tickets import conversation
 from gateway.store.tickets.conversation import Conversation, Standing
 from gateway.store.tickets.tickets import subject_key

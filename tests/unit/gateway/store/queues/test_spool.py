@@ -19,15 +19,9 @@ from gateway.errors import BlobsUnavailable, DiskFull, NotFound, Refused
 from gateway.store.engine import Database
 from gateway.store.queues import mail_register
 from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.earlier_mail import EarlierMail, by_fingerprint
 from gateway.store.queues.mail_register import MailRegister
-from gateway.store.queues.spool import (
-    CLAIM_BYTES,
-    ClaimLost,
-    EarlierMail,
-    Spool,
-    by_fingerprint,
-    finish,
-)
+from gateway.store.queues.spool import CLAIM_BYTES, ClaimLost, Spool, finish
 from gateway.store.schema import tables
 from tests.unit.gateway.store.mails import ENVELOPE, NOW, became, mail
 
@@ -274,7 +268,7 @@ async def test_a_fingerprint_finds_the_newest_original(spool, register):
             3,
             1,
             "done",
-            kind="human",
+            kind=None,
             proven=False,
             readers=frozenset(),
             parents=frozenset(),
