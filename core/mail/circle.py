@@ -81,7 +81,7 @@ def vouch(
     others = circle.members & writer.named - {writer.sender}
     if not writer.inside(circle) or not (others or circle.members == {writer.sender}):
         return None
-    vouching = [each.proven for each in claims if _counts(writer, circle, each)]
+    vouching = [each.proven for each in claims if counts(writer, circle, each)]
     if not vouching:
         return None
     if any(vouching):
@@ -92,7 +92,7 @@ def vouch(
     return unnamed
 
 
-def _counts(writer: Writer, circle: Circle, claim: Claim) -> bool:
+def counts(writer: Writer, circle: Circle, claim: Claim) -> bool:
     """Tell whether the mail names who made a claim.
 
     An unproven claim in the name of a sender who is proven now may be a forgery.
@@ -126,7 +126,7 @@ def choose(writer: Writer, places: Iterable[Place]) -> int | None:
     if not inside:
         return next((each.thread for each in places if each.held), None)
     claims = {
-        each.thread: [c for c in each.claims if _counts(writer, each.circle, c)] for each in inside
+        each.thread: [c for c in each.claims if counts(writer, each.circle, c)] for each in inside
     }
     proven = [each for each in inside if any(claim.proven for claim in claims[each.thread])]
     claimed = [each for each in inside if claims[each.thread]]

@@ -12,7 +12,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from core.mail.circle import NOBODY, Circle, Claim, Place, Writer, choose, join, joined, vouch
+from core.mail.circle import (
+    NOBODY,
+    Circle,
+    Claim,
+    Place,
+    Writer,
+    choose,
+    counts,
+    join,
+    joined,
+    vouch,
+)
 from core.model.message import Message
 
 MatchedBy = Literal[
@@ -181,12 +192,30 @@ class _Near:
         for how, ids in listed:
             for each in ids:
                 if each in self.parents and (thread := self._at(each)) is not None:
-                    return how, thread
+                    return self._awaited(thread) or (how, thread)
         own_ids = [ref for ref in self.arrived if self._takes(ref.thread)]
         if not own_ids:
             return None
         chosen = min(own_ids, key=lambda ref: (not ref.held, ref.thread))
         return "references" if chosen.held else "late_parent", chosen.thread
+
+    def _awaited(self, thread: int) -> tuple[MatchedBy, int] | None:
+        """Return the tie to a thread that referenced the mail before it came and vouches for it.
+
+        It comes before a ``thread`` that only holds an id which the mail names, sent by nobody whom
+        the mail names: somebody may have used the id of another.
+        """
+        if self.policy == "anyone" or self._claimed(thread):
+            return None
+        waiting = (each for each in sorted(self.late) if self._heard_of(each))
+        found = next((each for each in waiting if not self.circles[each].empty), None)
+        return ("late_parent", found) if found is not None and found != thread else None
+
+    def _claimed(self, thread: int) -> bool:
+        """Return whether the mail names who sent or claimed one of its parents on a thread."""
+        named = (ref for each in self.parents for ref in self.refs.get(each, ()))
+        claims = (claim for ref in named if ref.thread == thread for claim in ref.claims)
+        return any(counts(self.writer, self.circles[thread], each) for each in claims)
 
     def _at(self, message_id: str) -> int | None:
         """Return the thread of an id: one that holds it, or one that vouches."""

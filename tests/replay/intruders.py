@@ -30,7 +30,7 @@ class Post:
     """A mail of ``sender``; ids are short names, ``to_ticket`` means the signed reply address.
 
     ``cc`` are the people it names, ``days`` how long before now its Date lies. ``forger`` wrote
-    it in the name of ``sender``.
+    it in the name of ``sender``. ``automatic``: it is an automatic reply.
     """
 
     sender: str
@@ -42,6 +42,7 @@ class Post:
     to_ticket: int | None = None
     reply_to: str | None = None
     forger: str | None = None
+    automatic: bool = False
 
 
 @dataclass
@@ -86,6 +87,7 @@ class Scene:
             f"Message-ID: <{post.message_id}@mail.example>",
             f"Date: {email.utils.format_datetime(date)}",
             *([f"Reply-To: {post.reply_to}"] if post.reply_to else []),
+            *(["Auto-Submitted: auto-replied"] if post.automatic else []),
             *([f"Authentication-Results: {TRUSTED}; dmarc=pass"] if post.verdict == "pass" else []),
         ]
         if post.refs:

@@ -44,6 +44,7 @@ def intrusions(draw: st.DrawFn, *, forged: bool) -> Post:
         draw(st.sampled_from((0, 60))),
         reply_to=draw(st.sampled_from((None, None, MALLORY))),
         forger=None if sender == MALLORY else MALLORY,
+        automatic=draw(st.integers(0, 3)) == 0,
     )
 
 

@@ -63,7 +63,8 @@ def test_the_order_of_ties() -> None:
         EMPTY, message_id="me@x", in_reply_to=("irt@x",), references=("old@x", "new@x", "ours@x")
     )
     refs = {
-        name: [Ref(number, held=True)] for number, name in enumerate(["irt@x", "old@x", "new@x"], 1)
+        name: [claimed(number, held=True)]
+        for number, name in enumerate(["irt@x", "old@x", "new@x"], 1)
     } | {"me@x": [claimed(4)]}
     tokens: dict[str, Any] = {
         "reply": TicketRef(9, 90),
@@ -91,8 +92,8 @@ def test_the_order_of_ties() -> None:
 
 SEVERAL = replace(EMPTY, message_id="me@x", in_reply_to=("a@x",), references=("b@x", "c@x"))
 SEVERAL_REFS = {
-    "a@x": [Ref(5, held=True)],
-    "b@x": [Ref(3, held=True)],
+    "a@x": [claimed(5, held=True)],
+    "b@x": [claimed(3, held=True)],
     "c@x": [claimed(4)],
     "me@x": [claimed(6)],
 }
@@ -102,6 +103,17 @@ def test_every_listed_id_joins() -> None:
     """Threads named by several ids of one mail are the same conversation, if vouched or held."""
     found = tied(SEVERAL, SEVERAL_REFS)
     assert (found.thread, found.joins, found.related) == (5, (3, 4, 6), ())
+
+
+def test_a_thread_that_awaited_the_mail_comes_before_a_foreign_use_of_an_id() -> None:
+    """A mail goes where an answer to it waits, not where somebody used the id that it names."""
+    refs = {"x@x": [Ref(1, held=True, claims=(Claim(EVE, proven=True),))], "me@x": [claimed(4)]}
+    foreign = {1: Circle(frozenset({ANN, EVE}), 1, EVE)}
+    message = replace(EMPTY, message_id="me@x", in_reply_to=("x@x",))
+    found = tied(message, refs, circles=foreign)
+    assert (found.matched_by, found.thread, found.related) == ("late_parent", 4, (1,))
+    del refs["me@x"]
+    assert tied(message, refs, circles=foreign).thread == 1
 
 
 @pytest.mark.parametrize("policy", ["vouched", "anyone"])
