@@ -171,7 +171,7 @@ class AutomaticMail:
 
 
 def _quoted(heard: HeardMail | None, contact: Contact | None) -> str | None:
-    """Return the first lines of a mail if its author wrote to this contact or is the contact."""
+    """Return the first lines of a mail; None if its author never wrote to the contact."""
     if heard is None or (contact is not None and contact.address not in heard.readers):
         return None
     return reply_text.opening_lines(heard.words)

@@ -89,7 +89,7 @@ class SweepService:
             if found := await raw_places.sweep(self.database, self.blobs):
                 _log.info("deleted blobs that no mail names", blobs=found)
         except Unavailable as error:
-            _log.warning("sweep put off to the next start", reason=error.message)
+            _log.warning("unused blobs are kept until the next start", reason=error.message)
         await stop.wait()
 
 

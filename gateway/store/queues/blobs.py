@@ -5,8 +5,8 @@ verified at any time. ``put`` returns when the bytes are durable; only then may 
 (reliability.md 1).
 
 A full store raises ``DiskFull``, any other failure ``BlobsUnavailable`` with the reason; nothing
-was stored then. What becomes of a blob whose mail is not committed: see
-:mod:`gateway.store.queues.blob_files`. An object store keeps it; ``db check`` lists such blobs.
+was stored then. If a mail is not committed, a folder deletes the mail's blob
+(:mod:`gateway.store.queues.blob_files`). An object store keeps it; ``db check`` lists such blobs.
 """
 
 from __future__ import annotations

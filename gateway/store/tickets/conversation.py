@@ -58,7 +58,7 @@ def find(
 ) -> Conversation:
     """Return the conversation of a mail, after following joins and merges.
 
-    ``tokens`` name threads and tickets as they were when the tokens were written.
+    ``tokens`` may name threads that were joined since, and tickets that were merged since.
     """
     contact = unit.contact_with(message.sender.key) if message.sender else None
     found = _tie(unit, message, tokens, _writer(unit, message, contact, standing), policy)
