@@ -74,7 +74,7 @@ def unreadable(*, mail_id: int | str, reason: str) -> None:
 
 
 def void_results(*, mail_id: int | str, peer: str) -> None:
-    """Log that a mail has results of a server that we trust, but came from an unlisted peer."""
+    """Log that a mail's Authentication-Results are ignored, since its peer is not a listed one."""
     _log.info(
         "void results",
         mail_id=mail_id,

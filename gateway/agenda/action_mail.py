@@ -95,7 +95,7 @@ class ActionMail:
         )
 
     async def _route(self, ticket: Ticket) -> Route:
-        """Return the route on the origin thread, which is new if the ticket has no mail (C18)."""
+        """Return the route on the origin thread; make a new one if the ticket has none (C18)."""
         writer = self.composer.writer
         if (origin := writer.origin(ticket)) is not None:
             return await writer.route(origin)
@@ -103,7 +103,7 @@ class ActionMail:
         return await writer.route(fresh, fresh=True)
 
     async def _route_to(self, ticket: Ticket, contact: Contact | None, first: Route) -> Route:
-        """Return the route to a contact: ``first``, unless the contact is on other threads only."""
+        """Return the route to a contact: ``first``, unless they take part in other threads only."""
         writer = self.composer.writer
         own = await writer.own_thread(ticket, contact) if contact is not None else None
         return first if own is None or own.id == first.thread.id else await writer.route(own)

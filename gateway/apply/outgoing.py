@@ -139,9 +139,9 @@ def _thread_of(context: ApplyContext, ticket: int | None, mail: Outgoing) -> Thr
 
 
 def relay(context: ApplyContext, decision: o.Relay, mail: MailContext | None) -> None:
-    """Queue an agent's answer by mail, for the customer of its thread, due at once (E19).
+    """Queue a reply with the answer that an agent sent us by mail; it goes to the customer (E19).
 
-    The agenda composes the reply, as it does for scheduled mail.
+    The agenda composes the reply at once, as it does for scheduled mail.
     """
     unit, mail, ticket = context.unit, required(mail), decision.ticket
     thread = unit.threads[mail.thread]

@@ -40,7 +40,7 @@ def add_recipients(
     *,
     proven: bool = False,
 ) -> None:
-    """Give external addresses a part in a thread; ``proven``: a user wrote to them."""
+    """Give external addresses a role on a thread; with ``proven``, also mark them as proven."""
     for each in people:
         if each.address and not context.unit.is_ours(each.key):
             contact = context.unit.ensure_contact(each.address, each.name)
@@ -62,7 +62,7 @@ def _prove(context: ApplyContext, contact: Contact) -> None:
 
 
 def place_person(context: ApplyContext, decision: d.PlacePerson) -> None:
-    """Put a contact on a ticket, approve a stranger, or take a contact off the ticket."""
+    """Add a contact to a ticket, approve a stranger, or remove a contact from the ticket."""
     unit, number, contact = context.unit, decision.ticket, decision.contact
     address, cause = unit.contacts[contact].address, decision.cause
     match decision.role:

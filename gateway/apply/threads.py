@@ -20,7 +20,7 @@ MOST_PARENTS = 200  # of a mail are stored
 def append_message(
     context: ApplyContext, decision: d.AppendMessage, mail: MailContext | None
 ) -> None:
-    """Store the mail on its thread, and remember each Message-ID that the mail states."""
+    """Store the mail on its thread, and remember its Message-ID and those it refers to."""
     mail = required(mail)
     _choose_thread(context, decision, mail)
     sender = None if decision.role == "self" else sender_of(context, mail)
@@ -35,7 +35,7 @@ def append_message(
 def _remember_ids(
     context: ApplyContext, decision: d.AppendMessage, mail: MailContext, sender: Contact | None
 ) -> None:
-    """Remember each Message-ID that the mail states, and who claimed it on the thread."""
+    """Remember the Message-ID of the mail and those it refers to, and who claimed them."""
     message = mail.message
     claims = ((sender.id, mail.verdict == "pass"),) if decision.claims and sender else ()
     for each in ids_of(message):
@@ -52,7 +52,7 @@ def _remember_ids(
 
 
 def _choose_thread(context: ApplyContext, decision: d.AppendMessage, mail: MailContext) -> None:
-    """Set the mail's thread to the decided one; NEW is a fresh thread if the mail has none yet."""
+    """Set the mail's thread as decided; for NEW, create one unless the mail has a thread."""
     if decision.thread != NEW:
         thread = context.followed(decision.thread)
         mail.thread, mail.ticket = thread.id, thread.ticket or NEW
@@ -149,7 +149,7 @@ def continue_thread(
 ) -> None:
     """Replace a thread of a trashed ticket by a new thread with the same people (E38).
 
-    The new thread exists before the mail is appended, so that the old one can redirect to it.
+    Call this before the mail is appended, so that the old thread can redirect to the new one.
     """
     unit, mail = context.unit, required(mail)
     fresh = _fresh_thread(context, mail)

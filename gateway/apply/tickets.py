@@ -69,7 +69,7 @@ def _requester(
 
 
 def link(context: ApplyContext, decision: d.LinkTickets, mail: MailContext | None) -> None:
-    """Link two tickets, flag both, and write the reason into their histories, all of it once."""
+    """Link two tickets, flag both, and record the reason; do nothing if they are linked already."""
     number, other = context.number(decision.ticket, mail), decision.other
     if not context.unit.add_link(number, other, decision.kind):
         return
@@ -119,7 +119,7 @@ def _people_to_move(context: ApplyContext, decision: d.MergeTicket) -> list[int]
 
 
 def unmerge(context: ApplyContext, decision: d.UnmergeTicket) -> None:
-    """Move back what a merge moved, except what was moved again since (P10)."""
+    """Undo a merge: move back what it moved, except what was moved again later (P10)."""
     unit, number, into, record = context.unit, decision.ticket, decision.into, decision.record
     ticket, survivor = unit.tickets[number], unit.tickets[into]
     _return_threads(context, decision)
@@ -163,7 +163,7 @@ def rename(context: ApplyContext, decision: d.RenameTicket, mail: MailContext | 
 
 
 async def name_tickets(context: ApplyContext) -> None:
-    """Name noted tickets after the head of their conversation: its sender and subject (5).
+    """Give the noted tickets the sender and subject of the first mail of their conversation (5).
 
     Runs two queries for the whole batch. Messages of the batch itself are added, since they are not
     in the database yet. Messages of joined threads are looked up on their old threads, since they
@@ -186,7 +186,7 @@ async def name_tickets(context: ApplyContext) -> None:
 async def _candidates(
     context: ApplyContext, wanted: Iterable[int]
 ) -> tuple[dict[int, list[Entry]], dict[int, set[str]]]:
-    """Return for each thread the messages that may name it, and which of their parents it holds."""
+    """Return, by thread, the messages that may name a ticket, and their parents on the thread."""
     unit = context.unit
     into = {each: unit.follow(each) for each in unit.threads}
     final = {each: found.id for each, found in into.items() if found is not None}
@@ -225,7 +225,7 @@ def _threads_that_name(context: ApplyContext) -> dict[int, int]:
 
 
 def _only_origin(context: ApplyContext, number: int, thread: int) -> Thread | None:
-    """Return the thread if it is the ticket's only origin; otherwise nothing names the ticket."""
+    """Return the thread if it is the ticket's only origin thread, else None."""
     found = context.unit.follow(thread)
     threads_of = context.unit.threads_of(number)
     origins = {each.id for each in threads_of if each.origin and each.redirect_to is None}

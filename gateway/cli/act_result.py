@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 async def acted(opened: Installation, outcome: ActResult) -> dict[str, Any]:
     """Return the result of an act as ``{"ticket", "message", "changes"}``.
 
-    When several tickets changed, ``ticket`` is None and ``tickets`` lists them. Given numbers of
-    merged tickets are in ``redirected``.
+    When several tickets changed, ``ticket`` is None and ``tickets`` lists them. If the user
+    gave the number of a merged ticket, ``redirected`` has it with the surviving ticket.
     """
     from gateway.desk import views
 
@@ -36,7 +36,7 @@ async def acted(opened: Installation, outcome: ActResult) -> dict[str, Any]:
 
 
 def print_redirected(document: dict[str, Any]) -> None:
-    """Print which tickets were acted on where the given number is that of a merged ticket."""
+    """Print, for each given number of a merged ticket, the ticket that was changed instead."""
     for each in document.get("redirected", ()):
         old, new = each["number"], each["ticket"]
         say(f"ticket {old} was merged into ticket {new}: this concerns ticket {new}")

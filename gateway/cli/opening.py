@@ -37,9 +37,9 @@ def named_file(context: typer.Context) -> Path | None:
 
 
 def loaded_as_owner(config_path: Path | None) -> Loaded:
-    """Load the configuration and, if started by root, go on as the owner of the data directory.
+    """Load the configuration; if root started us, then become the owner of the data directory.
 
-    Raises ConfigError, and Misconfigured where the system does not let us.
+    Raises ConfigError, and Misconfigured if the system refuses the change of user.
     """
     loaded = load(config_path, os.environ)
     act_as_owner(loaded.settings)

@@ -32,7 +32,7 @@ def say(
     to: TextIO | None = None,
     flush: bool = False,
 ) -> None:
-    """Print text on stdout, on stderr where it tells an ``error``, or to another stream."""
+    """Print text to the stream ``to`` if given, else to stderr for an ``error``, else to stdout."""
     stream = to or (sys.stderr if error else sys.stdout)
     print(_safe(str(text)), end=end, file=stream, flush=flush)
 

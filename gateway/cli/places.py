@@ -1,4 +1,4 @@
-"""Where the data of this installation lies, and which setting says so."""
+"""Find the data folder, database and blobs of this installation; refuse a missing database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HIDDEN: Final = "**********"
 
 
 def places(loaded: Loaded) -> dict[str, str]:
-    """Return data folder, database and blobs: whole paths, and URLs of what is no file."""
+    """Return data folder, database and blobs: files as absolute paths, anything else as URLs."""
     settings = loaded.settings
     file, blobs = database_file(loaded), settings.blobs.url
     return {
@@ -27,12 +27,12 @@ def places(loaded: Loaded) -> dict[str, str]:
 
 
 def without_password(url: str) -> str:
-    """Return a URL with stars for its password."""
+    """Return a URL with its password replaced by stars."""
     return PASSWORD_IN_URL.sub(rf"\1:{HIDDEN}", url)
 
 
 def database_file(loaded: Loaded) -> Path | None:
-    """Return the whole path of an SQLite database; None for PostgreSQL."""
+    """Return the absolute path of an SQLite database; None for PostgreSQL."""
     from gateway.store.engine import file_of, parsed
 
     path = file_of(parsed(loaded.settings.database.url))
@@ -40,7 +40,7 @@ def database_file(loaded: Loaded) -> Path | None:
 
 
 def refuse_absent(loaded: Loaded) -> None:
-    """Raise AbsentDatabase where there is no SQLite file: only some commands create one."""
+    """Raise AbsentDatabase if the SQLite file is missing; for commands that do not create it."""
     path = database_file(loaded)
     if path is None or is_there(path):
         return
@@ -51,7 +51,7 @@ def refuse_absent(loaded: Loaded) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Tell whether a database file exists, or may exist where we cannot look; an empty one not."""
+    """Tell whether a database file exists and is not empty; True if it cannot be examined."""
     try:
         return path.stat().st_size > 0
     except (FileNotFoundError, NotADirectoryError):
@@ -61,7 +61,7 @@ def is_there(path: Path) -> bool:
 
 
 def _said_by(loaded: Loaded) -> str:
-    """Return which setting led to the database, like "data.directory of ticketgate.toml"."""
+    """Return the setting that names the database, like "data.directory of ticketgate.toml"."""
     directory = loaded.settings.data.directory.rstrip("/") or "/"
     inside = loaded.settings.database.url == f"sqlite:///{directory}/ticketgate.db"
     for key in ("data.directory", "database.url") if inside else ("database.url",):

@@ -47,7 +47,7 @@ app = App("Process .eml files, mboxes and Maildirs.")
 class Options:
     """The options of the command; ``channel`` gets mail that is addressed to no channel.
 
-    ``join`` None means as configured.
+    If ``join`` is None, the configured value applies.
     """
 
     dry_run: bool = False

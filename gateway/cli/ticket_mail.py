@@ -31,8 +31,8 @@ Thread = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="Write on the thread with this number in ticket show. "
-        "Default: where a customer wrote last.",
+        help="Reply on the thread with this number (see ticket show). "
+        "Default: the thread on which a customer wrote last.",
     ),
 ]
 NewThread = Annotated[bool, typer.Option("--new-thread", help="Start a new thread on the ticket.")]
@@ -125,7 +125,8 @@ def forward(
             "--message",
             metavar="ID",
             max=HIGHEST,
-            help="The id of the message (see ticket show --json). Default: the newest incoming.",
+            help="The id of the message (see ticket show --json). "
+            "Default: the newest incoming message.",
         ),
     ] = None,
     attach: Attach = None,

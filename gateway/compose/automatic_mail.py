@@ -85,9 +85,9 @@ class AutomaticMail:
     ) -> Outgoing:
         """Return a notification about a ticket, to a user or to another address of ours.
 
-        The reply address names the user, so that an answer counts as the user's (E19), and the
-        ``thread`` that the notice is about. ``key`` identifies the occasion, and ``what`` is
-        recorded as the mail's template.
+        The reply address names the ``thread`` that the notice is about. It also names the user,
+        so that an answer counts as the user's (E19). ``key`` identifies the occasion, and
+        ``what`` is recorded as the mail's template.
         """
         return replace(
             outgoing_of(self._notice(number, to, words, user, thread), "auto_generated"),
@@ -171,7 +171,7 @@ class AutomaticMail:
 
 
 def _quoted(heard: HeardMail | None, contact: Contact | None) -> str | None:
-    """Return the first lines of a mail if its author wrote to this contact or is the contact."""
+    """Return the first lines of a mail; None if its author never wrote to the contact."""
     if heard is None or (contact is not None and contact.address not in heard.readers):
         return None
     return reply_text.opening_lines(heard.words)

@@ -85,34 +85,34 @@ class MailWriter:
     def origin(self, ticket: Ticket) -> Thread | None:
         """Return the thread that the ticket was created from.
 
-        Origins of tickets that were merged into it count only where it has none of its own.
+        If it has no origin thread of its own, return that of a ticket merged into it.
         """
         origins = [each for each in self._conversations(ticket) if each.origin]
         own = (each for each in origins if each.first_ticket == ticket.number)
         return next(own, origins[0] if origins else None)
 
     def _conversations(self, ticket: Ticket) -> list[Thread]:
-        """Return the threads of a ticket without those that forwards of ours started."""
+        """Return the threads of a ticket, except those that one of our forwards started."""
         return [each for each in self.unit.threads_of(ticket.number) if each.kind == "normal"]
 
     def shown_as(self, ticket: Ticket, thread: Thread | None) -> Ticket:
         """Return the ticket whose number and subject the people of a thread know.
 
-        On a thread of a ticket that was merged into this one, it is the merged one (E36): the
-        survivor's subject belongs to somebody else.
+        If the thread came from a ticket that was merged into this one, it is the merged ticket
+        (E36), since the surviving ticket's subject may be somebody else's.
         """
         first = thread.first_ticket if thread is not None else None
         return self.unit.tickets.get(first or ticket.number, ticket)
 
     def circle(self, thread: Thread) -> set[int]:
-        """Return the contacts whose word counts on a thread (behaviour.md 5)."""
+        """Return the contacts in the circle of a thread (behaviour.md 5)."""
         return set(self.unit.circle(thread).members)
 
     async def answered(self, ticket: Ticket, to: Sequence[Address] = ()) -> Thread | None:
-        """Return the thread that a reply goes on by default, or None if the ticket has none.
+        """Return the default thread for a reply, or None if the ticket has no thread.
 
-        It is the thread of the newest mail by somebody of its circle, else the origin (behaviour.md
-        5). Threads on which all of ``to`` take part come first.
+        It is the thread with the newest mail from a member of its circle, else the origin thread
+        (behaviour.md 5). Threads on which all of ``to`` take part come first.
         """
         threads = self._conversations(ticket)
         wanted = {each.key for each in to}
@@ -122,7 +122,7 @@ class MailWriter:
     async def own_thread(self, ticket: Ticket, contact: Contact) -> Thread | None:
         """Return the thread for automatic mail to a contact, or None if the ticket has none.
 
-        It is the origin, unless the contact takes part in other threads of the ticket alone.
+        It is the origin thread, unless the contact takes part in other threads only.
         """
         origin, threads = self.origin(ticket), self._conversations(ticket)
         own = [each for each in threads if contact.address in self._addresses(each)]
@@ -131,7 +131,7 @@ class MailWriter:
         return await self._newest(own) or own[0]
 
     async def _newest(self, given: Sequence[Thread]) -> Thread | None:
-        """Return the thread on which somebody of its circle wrote last, or None."""
+        """Return the thread with the newest mail from a member of its circle, or None."""
         newest: tuple[int, Thread] | None = None
         for thread in given:
             found = await heard.newest(self.unit.connection, thread.id, self.circle(thread))
@@ -140,7 +140,7 @@ class MailWriter:
         return newest[1] if newest is not None else None
 
     def _addresses(self, thread: Thread) -> set[str]:
-        """Return the addresses of those who take part in a thread and are no strangers."""
+        """Return the addresses of all who take part in a thread, except strangers."""
         roles = self.unit.participants.get(thread.id, {})
         people = (each for each, role in roles.items() if role != "stranger")
         return {self.unit.contacts[each].address for each in people if each in self.unit.contacts}

@@ -156,9 +156,9 @@ class UserMail:
         raise Invalid(reason, "to")
 
     def _answered(self, route: Route) -> Address | None:
-        """Return whom an answer on a route goes to, or None if nobody of the circle has written.
+        """Return the address that an answer goes to; None if no member of the circle has written.
 
-        That is the newest mail's Reply-To if this person is in the circle too, else its From.
+        It is the newest mail's Reply-To if its owner is in the circle too, else the mail's From.
         """
         if route.heard is None:
             return None
@@ -171,7 +171,7 @@ class UserMail:
         return author
 
     def _writer_answered(self, route: Route, to: tuple[Address, ...]) -> int | None:
-        """Return the contact whose mail is answered, if the answer goes where they want it."""
+        """Return the author of the answered mail if the answer goes to their reply address."""
         answered = self._answered(route)
         if route.heard is None or answered is None or answered.key not in {each.key for each in to}:
             return None
@@ -180,9 +180,9 @@ class UserMail:
         return contact.id if contact is not None else None
 
     def _copied(self, route: Route, answered: Address | None) -> list[Address]:
-        """Return the participants of a thread who are no strangers.
+        """Return the participants of a thread, except strangers.
 
-        The author of a mail that is answered by its Reply-To is left out, as they asked for.
+        If the answer goes to a Reply-To address, the author of the answered mail gets no copy.
         """
         roles = self.unit.participants.get(route.thread.id, {})
         people = (
@@ -202,7 +202,7 @@ class UserMail:
         return mail.words, mail.at, self.writer.identity.zone, author
 
     def _first_recipient(self, ticket: Ticket, thread: Thread) -> Address | None:
-        """Return the recipient on a thread where nobody of its circle has written yet."""
+        """Return the recipient on a thread on which no member of the circle has written yet."""
         roles = self.unit.participants.get(thread.id, {})
         chosen = first_recipient(ticket, thread, roles)
         contact = self.unit.contacts.get(chosen) if chosen is not None else None
@@ -240,7 +240,7 @@ def _names(route: Route) -> dict[str, str]:
 
 
 def _same_box(one: Address, two: Address | None) -> bool:
-    """Tell whether two addresses differ in nothing but their plus part."""
+    """Tell whether two addresses are equal apart from their plus part."""
     return two is not None and reply_tokens.bare(one.key)[0] == reply_tokens.bare(two.key)[0]
 
 

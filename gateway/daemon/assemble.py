@@ -64,8 +64,8 @@ async def open_installation(
 
     A missing SQLite database is created.
 
-    Raises the errors of :meth:`gateway.store.engine.Database.open`, and Misconfigured where the
-    database is missing whose blobs are there.
+    Raises the errors of :meth:`gateway.store.engine.Database.open`, and Misconfigured if the
+    database is missing although the folder of blobs is not empty.
     """
     refuse_missing_database(settings)
     clock = Clock.from_environ(environ)
@@ -352,9 +352,9 @@ class Installation:
 
 
 def act_as_owner(settings: Settings) -> None:
-    """Go on as the owner of the data where root started us; see :mod:`gateway.store.owner`.
+    """Become the owner of the data if root started us; see :mod:`gateway.store.owner`.
 
-    To be called before any thread or file is made. Raises Misconfigured where that is impossible.
+    Call this before any thread or file is made. Raises Misconfigured if the system refuses.
     """
     if os.geteuid() != 0:
         return
@@ -371,7 +371,7 @@ def act_as_owner(settings: Settings) -> None:
 
 
 def refuse_missing_database(settings: Settings) -> None:
-    """Raise Misconfigured where a new database would be made beside the blobs of another one."""
+    """Raise Misconfigured if the database is missing, but its folder of blobs is not empty."""
     from gateway.store.engine import file_of, parsed
 
     path = file_of(parsed(settings.database.url))
@@ -383,19 +383,19 @@ def refuse_missing_database(settings: Settings) -> None:
     blobs = open_blobs(settings.blobs.url)
     if isinstance(blobs, FileBlobs) and next(blobs.folder.glob("??/*"), None) is not None:
         raise Misconfigured(
-            f"there is no database at {path}, but {blobs.folder} holds mail of one: put the "
-            "database back, or move that folder away to begin with an empty desk"
+            f"there is no database at {path}, but {blobs.folder} holds large mails of an earlier "
+            "database: put that database back, or move the folder away to begin without tickets"
         )
 
 
 async def refuse_missing_blobs(spool: Spool) -> None:
-    """Raise Misconfigured where the folder of the blobs that mails name is missing."""
+    """Raise Misconfigured if some mails have blobs, but the folder of blobs is missing."""
     from gateway.store.queues.blob_files import FileBlobs
     from gateway.store.queues.raw_places import lost_blobs
 
     if await lost_blobs(spool.database, spool.blobs) and isinstance(spool.blobs, FileBlobs):
         raise Misconfigured(
-            f"mails name blobs, but there is no folder {spool.blobs.folder}: mount it or put it "
+            f"large mails are missing: there is no folder {spool.blobs.folder}; mount it or put it "
             "back, or create it empty to go on without those mails"
         )
 

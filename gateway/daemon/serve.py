@@ -115,7 +115,7 @@ def _on_signals(stop: asyncio.Event) -> None:
 
 
 def _load_workers() -> None:
-    """Import what the slow workers need: a third of the work of a start."""
+    """Import the modules of the slow workers, which takes a third of the time of a start."""
     for name in ("gateway.intake.worker", "gateway.agenda.worker"):
         importlib.import_module(name)
 

@@ -77,19 +77,19 @@ class ListenerService:
 
 @dataclass(frozen=True, slots=True)
 class SweepService:
-    """Deletes once, at start, the blobs of commits that a crash interrupted, as a service."""
+    """Deletes, after the start, blobs that a crashed process left and that belong to no mail."""
 
     database: Database
     blobs: Blobs
     name: str = "sweep"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sweep, then wait for ``stop``; what could not be looked up waits for the next start."""
+        """Delete these blobs, then wait for ``stop``; after an error the next start does it."""
         try:
             if found := await raw_places.sweep(self.database, self.blobs):
                 _log.info("deleted blobs that no mail names", blobs=found)
         except Unavailable as error:
-            _log.warning("sweep put off to the next start", reason=error.message)
+            _log.warning("unused blobs are kept until the next start", reason=error.message)
         await stop.wait()
 
 

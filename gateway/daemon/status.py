@@ -1,6 +1,6 @@
 """Report the state of the daemon for ``/readyz`` and ``/metrics``, without changing anything.
 
-Each part is asked for what the next mail needs of it, and answers within :data:`ANSWER_SECONDS`.
+Each part is tested with what receiving a mail needs, for at most :data:`ANSWER_SECONDS`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class DaemonStatus:
         return HealthReport(parts, mailboxes)
 
     async def _answer(self, part: str, question: Coroutine[Any, Any, None]) -> str:
-        """Return "ok" or the reason; a part that has not answered yet is not asked twice."""
+        """Return "ok" or why the part fails; while an earlier test still runs, start no other."""
         running = self._asked.get(part)
         if running is None or running.done():
             running = self._asked[part] = asyncio.create_task(question, name=f"probe {part}")
@@ -116,7 +116,7 @@ class DaemonStatus:
 
 
 def _retrieved(task: asyncio.Task[None]) -> None:
-    """Take the error of a task, which asyncio logs otherwise."""
+    """Read the error of a task, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
 

@@ -83,7 +83,7 @@ class CorrespondenceDesk(Actor):
     async def reply(self, number: int, mail: MailDraft) -> ActResult:
         """Reply on a thread of the ticket or on a new one (O01-O15).
 
-        By default it is the thread on which somebody of its circle wrote last (behaviour.md 5).
+        The default is the thread on which a member of its circle wrote last (behaviour.md 5).
         """
         _refuse_empty(mail)
         async with self.acting(Right.SEND_MAIL) as act:
@@ -284,8 +284,8 @@ async def _thread_for(
 ) -> tuple[Thread, bool]:
     """Return the thread to reply on, and whether it is new.
 
-    By default, it is the thread of the newest mail in the circle (behaviour.md 5). A ticket without
-    a thread gets a new one, as its origin thread (C18).
+    The default is the thread on which a member of its circle wrote last (behaviour.md 5). If the
+    ticket has no thread, a new thread becomes its origin thread (C18).
     """
     writer = composer.writer
     if mail.thread is not None:
@@ -324,7 +324,7 @@ async def _opening(act: Transaction, channel: Channel, mail: MailDraft) -> Ticke
 
 
 async def _ticket_of(act: Transaction, held: dict[str, Any]) -> Ticket:
-    """Return the ticket of a draft: that of its thread, which a merge or its undoing may move."""
+    """Return the ticket that the draft's thread is on now; a merge may have moved the thread."""
     thread = await act.thread(held["thread"]) if held.get("thread") is not None else None
     moved = thread.ticket if thread is not None else None
     return await act.ticket(held["ticket"] if moved is None else moved)
@@ -335,7 +335,7 @@ async def _chosen(
 ) -> MessageRow:
     """Return the mail to forward: the given one, or else the newest incoming mail of the ticket.
 
-    What a stranger wrote is never passed on by default (behaviour.md 5).
+    Without a given mail, mail of strangers is not chosen (behaviour.md 5).
     """
     own = {thread.id: thread for thread in act.unit.threads_of(ticket.number)}
     held = await threads.messages(act.unit.connection, own)

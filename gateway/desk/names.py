@@ -1,4 +1,4 @@
-"""Names of pipelines, statuses, templates and users in workflows: who uses one, and a new one."""
+"""Find and rename what workflows name: pipelines, statuses, templates and users."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gateway.store.tickets.unit_of_work import Connection
 
 
 async def write_name(act: Transaction, meant: references.Meant, new: str, note: str) -> None:
-    """Write a new name for what ``meant`` recognises; ``note`` describes the new versions."""
+    """Write a new name wherever ``meant`` is true; ``note`` explains the new workflow versions."""
     name = references.NewName(meant, new, note, act.cause.user or "", act.now)
     await references.rename(act.connection, act.unit.desk.pipelines, name)
 
 
 async def rename_user(act: Transaction, user: User, new: str) -> None:
-    """Write a user's new name in the workflows that name them by their old one."""
+    """Replace a user's old name in all workflows, unless it means another user there."""
     old = user.name
     if new != old and _leads_to(user, await users.load(act.connection)):
         note = f"user {old} is {new} now"
@@ -34,7 +34,7 @@ async def naming_user(connection: Connection, address: str) -> tuple[str, ...]:
 
 
 def _leads_to(user: User, people: Collection[User]) -> bool:
-    """Tell whether this user's name means them: the first active user of that name is meant."""
+    """Tell whether workflows mean this user by the name: the first active user of that name."""
     alike = [each for each in people if each.name.casefold() == user.name.casefold()]
     first = next((each for each in alike if each.active), user)
     return first.id == user.id

@@ -217,7 +217,7 @@ class TicketDesk(Actor):
 
 
 async def _completed(act: Transaction, join: JoinRecord, ticket: Ticket) -> JoinRecord:
-    """Return the record of a join with the mail and people that go back with the ticket."""
+    """Return the record of a join, completed with the mail and people that unmerging moves back."""
     unit = act.unit
     await unit.load_threads([join.into])
     thread = unit.follow(join.into)
@@ -233,7 +233,7 @@ async def _completed(act: Transaction, join: JoinRecord, ticket: Ticket) -> Join
 
 
 def _joined_mail(act: Transaction, row: MessageRow, thread: int, number: int) -> JoinedMail:
-    """Return what the rules need of a mail on a joined thread."""
+    """Return the facts about a mail on a joined thread that the rules need."""
     people = {contact.id for key in _keys_of(row) if (contact := act.unit.contact_with(key))}
     pluses = (reply_tokens.bare(key)[1] for key in _keys_of(row))
     named = [reply_tokens.read_reply(act.unit.desk.keys, plus) for plus in pluses]
@@ -317,7 +317,7 @@ async def _open_on(act: Transaction, draft: NewTicket, thread: Thread) -> int:
 
 
 async def _overruled(act: Transaction, draft: NewTicket) -> int:
-    """Set subject and requester of the opened ticket as ``draft`` says; return its number."""
+    """Set the opened ticket's subject and requester if ``draft`` has them; return its number."""
     number = _opened(act)
     fields: list[tuple[str, object]] = []
     if draft.subject is not None:
@@ -344,7 +344,7 @@ def _place(act: Transaction, draft: NewTicket, thread: Thread) -> tuple[Pipeline
 
 
 async def _first_message(act: Transaction, thread: Thread) -> Entry | None:
-    """Return the message that a thread is named after; None if it has none of a person."""
+    """Return the message that gives a ticket its subject; None if no person wrote on the thread."""
     entries = (await threads.candidates(act.unit.connection, [thread.id]))[thread.id]
     parents = {parent for entry in entries for parent in entry.parents}
     held = await threads.held(act.unit.connection, parents) if parents else set()

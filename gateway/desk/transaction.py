@@ -92,7 +92,7 @@ class Transaction:
             await self.unit.load_tickets(piece)
 
     async def ticket(self, number: int) -> Ticket:
-        """Return a ticket, following merges, which are noted; Refused for one in the trash."""
+        """Return a ticket, following and noting merges; Refused for a ticket in the trash."""
         ticket = await self._live_ticket(number)
         if ticket.number != number:
             self.redirected[number] = ticket.number

@@ -285,9 +285,9 @@ class _Surroundings:
         return reply_tokens.reply_address(self.desk.keys[0], address, row.number, thread)
 
     def _participants(self, row: Ticket) -> list[Json]:
-        """Return the people of a ticket, each with their strongest role on its normal threads.
+        """Return the people of a ticket, each with one role: the strongest on its normal threads.
 
-        Nobody but the ticket's requester has the role "requester"; the others are participants.
+        Whoever is "requester" on a thread, but not of the ticket, is returned as "participant".
         """
         roles: dict[int, str] = {}
         for thread in self._own(row):

@@ -291,7 +291,7 @@ class _Lease:
         return monotonic() < self._until - LEASE_SECONDS / 3
 
     async def hold(self) -> None:
-        """Extend the lease again and again until cancelled; it may end if the database is away."""
+        """Extend the lease until cancelled. The lease runs out if the database is away too long."""
         outbox = self._outbox
         while True:
             await asyncio.sleep(LEASE_SECONDS / 6)

@@ -42,7 +42,7 @@ class NotDurable(Misconfigured):
 class Database:
     """An open database, made by :meth:`open`; ``node`` is the name of this process in leases.
 
-    A write that other writers keep waiting for ``patience`` seconds raises ``StoreUnavailable``.
+    A write raises ``StoreUnavailable`` if other writers block it for ``patience`` seconds.
     """
 
     __slots__ = (
@@ -139,10 +139,10 @@ class Database:
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:
-        """Wait for the other writers of this process; the patience that is left is for others.
+        """Wait for the other writers of this process, at most ``patience`` seconds.
 
-        So a file that another process keeps locked costs each writer its patience once, however
-        many wait here in a row.
+        The writer may wait for other processes only as long as is left of these seconds. So it
+        never waits longer than ``patience`` in all, even if many writers are ahead of it.
         """
         if self._file is None:
             yield

@@ -1,8 +1,8 @@
-"""Act as the owner of the data directory, so that commands of root leave it usable for its daemon.
+"""Act as the owner of the data directory if root started the process.
 
-Files that root makes there could not be written by the service's own user: from then on mail would
-be refused. So a process started by root becomes the owner of the directory for good, before it
-makes any file. It keeps two rights of root: to read any file, since root names files on the
+The daemon, which runs as the owner, could not write to files made by root: it would refuse all
+mail. So a process started by root becomes the owner of the directory for good, before it makes any
+file. It keeps two rights of root: to read any file, since root names files on the
 command line, and to listen on ports below 1024. Processes it starts inherit the first only.
 """
 
@@ -28,10 +28,10 @@ _AMBIENT_RAISE: Final = 2
 
 
 def become_owner(places: Sequence[Path]) -> None:
-    """Become the owner of the first of these places that exists, if we are root and they are not.
+    """Become the owner of the first place that exists; do nothing unless this process is root's.
 
-    Where none exists yet, the owner of the folder counts in which the first would be made. Raises
-    Misconfigured where the system does not let us.
+    If no place exists yet, become the owner of the folder in which the first place would be made.
+    If the owner is root, nothing changes. Raises Misconfigured if the system refuses the change.
     """
     if os.geteuid() != 0 or not places:
         return
@@ -50,7 +50,7 @@ def become_owner(places: Sequence[Path]) -> None:
 
 
 def _become(user: int, group: int) -> None:
-    """Change all ids for good, keeping two capabilities where root has them."""
+    """Change to this user and group for good; keep two capabilities of root, if it has them."""
     try:
         entry = pwd.getpwuid(user)
     except KeyError:  # as in containers: the user has a number only
@@ -77,9 +77,10 @@ def _permitted() -> int:
 
 
 def _set_capabilities(kept: int, inherited: int) -> None:
-    """Set the effective and permitted, and the inheritable capabilities; more than now is refused.
+    """Set the capabilities of this thread: permitted and effective ones, and ``inherited`` ones.
 
-    Threads started later have the same; so this comes before the first thread.
+    The system refuses to add capabilities. Threads started later get the same capabilities, so
+    call this before the first thread is started.
     """
     data = struct.pack("6I", kept, kept, inherited, 0, 0, 0)
     ctypes.CDLL(None).capset(struct.pack("Ii", _VERSION, 0), data)

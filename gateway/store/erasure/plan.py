@@ -229,7 +229,7 @@ async def _threads(
 
 
 async def _shared(connection: AsyncConnection, tickets: set[int], alone: set[int]) -> set[int]:
-    """Return the tickets that have a thread outside ``alone``, the threads of this person alone."""
+    """Return the tickets with a thread that is not the person's alone (not in ``alone``)."""
     query = sa.select(THREAD.c.id, THREAD.c.ticket).where(among(THREAD.c.ticket, "n"))
     rows = await connection.execute(query, {"n": sorted(tickets)})
     return {row.ticket for row in rows if row.id not in alone}

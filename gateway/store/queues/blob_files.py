@@ -1,12 +1,13 @@
-"""Blobs as files in a folder, each of which either a mail names or nobody does.
+"""Blobs as files in a folder: store them, and delete those that belong to no mail.
 
-A blob is durable before the commit of its mail, so a commit that fails leaves a blob in doubt. A
-note beside the unfinished files says so from before the blob has its name until the mail is
-committed or the blob is gone; notes of dead processes are looked at by the next start.
+A blob is durable before its mail is committed. If the commit fails, the blob may belong to no mail.
+So each new blob gets a note, which is a small file. The note is written before the blob gets its
+final name, and removed once the mail is committed or the blob is deleted. The next start reads the
+notes that dead processes have left.
 
-Equal content has one name, so several mails can rely on a blob at once. Whoever places a blob
-replaces the file of that name, and whoever deletes one knows which file it means: a file that came
-later is left alone. Only naming and deleting exclude each other, by a lock on the folder.
+A blob is named after its content, so several mails can share one blob. Storing a blob replaces an
+older file of the same name. Deleting checks by device and inode that the file was not replaced
+meanwhile. A lock on the folder keeps renaming and deleting from running at the same time.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ ABSENT: Final[Identity] = (0, 0)
 
 @dataclass(frozen=True, slots=True)
 class PlacedBlob:
-    """A blob whose mail is not committed yet: its key, and its note where there is one."""
+    """A stored blob whose mail is not committed yet: the blob's key, and its note if any."""
 
     key: str
     note: Path | None = None
@@ -49,7 +50,7 @@ class PlacedBlob:
 
 @dataclass(frozen=True, slots=True)
 class DoubtfulBlob:
-    """What a note says: the blob, the file that was meant, and whether one was there before."""
+    """The content of a note: a blob's key and file; ``had``: it replaced an older file."""
 
     key: str
     file: Identity
@@ -65,8 +66,8 @@ class FileBlobs:
     """Blobs as files, two folders deep.
 
     A file is written under a temporary name, synced and renamed, and its folder is synced. So a
-    file with its final name is complete. A folder that is removed, or mounted over, while we use
-    it is not made again: mail would be stored where nobody looks for it.
+    file with its final name is complete. If the folder is removed while we use it, or hidden by a
+    mount, it is not created again: mail would be stored where nobody looks for it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,7 +84,7 @@ class FileBlobs:
         return size <= INLINE_BYTES
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:
-        """Store a file that somebody names already; see :class:`Blobs`."""
+        """Store a file without leaving a note; see :class:`Blobs`."""
         placed = await self.place(raw, sha256)
         await self.settle(placed)
         return placed.key
@@ -120,7 +121,7 @@ class FileBlobs:
                 await asyncio.to_thread(placed.note.unlink, missing_ok=True)
 
     async def withdraw(self, placed: PlacedBlob) -> None:
-        """Delete a blob that we made; see :class:`Blobs`."""
+        """Delete a blob stored by :meth:`place`, and its note; see :class:`Blobs`."""
         with explained("delete", self.folder):
             await asyncio.to_thread(self._withdraw, placed)
 
@@ -142,7 +143,7 @@ class FileBlobs:
                 raise NotFound(f"no blob {key}") from None
 
     async def version(self, key: str) -> Identity | None:
-        """Return which file a blob is; None where a mail may be about to name it."""
+        """Return device and inode of a blob's file; None while it is being stored."""
         with explained("read", self.folder):
             return await asyncio.to_thread(self._version, key)
 
@@ -153,12 +154,12 @@ class FileBlobs:
             return None if self._placing(key) else _identity(self.folder / key)
 
     def _placing(self, key: str) -> bool:
-        """Return whether a living process has placed this blob and not committed yet."""
+        """Return whether a living process has stored this blob, but not yet committed its mail."""
         notes = self.parts.glob(f"{Path(key).name}.*{NOTE_SUFFIX}")
         return any(not _is_abandoned(note) for note in notes)
 
     async def delete(self, key: str, version: Identity | None = None) -> None:
-        """Delete a file, or only if it is still ``version``; see :class:`Blobs`."""
+        """Delete a file; with ``version``, only if it is still this file; see :class:`Blobs`."""
         with explained("delete", self.folder):
             await asyncio.to_thread(self._delete, key, version)
 
@@ -206,12 +207,12 @@ class FileBlobs:
         return len(abandoned)
 
     def doubtful(self) -> list[tuple[Path, DoubtfulBlob | None]]:
-        """Return the notes of dead processes and what they say; None for a torn one."""
+        """Return each note of a dead process with its content; None for a broken note."""
         found = sorted(self.parts.glob(f"*{NOTE_SUFFIX}"))
         return [(note, _read_note(note)) for note in found if _is_abandoned(note)]
 
     def _adopt(self) -> None:
-        """Create the folder the first time; later raise if another, or none, has its name."""
+        """Create the folder at the first call; later raise if it was removed or replaced."""
         if self._identity is None:
             _make_folder(self.parts)
             self._identity = _identity(self.folder)
@@ -224,7 +225,7 @@ class FileBlobs:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep all other processes from naming and deleting blobs for a moment."""
+        """Hold the lock under which blobs are renamed and deleted."""
         descriptor = os.open(self.parts, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -255,13 +256,13 @@ def _identity(path: Path) -> Identity:
 
 
 def _write_note(note: Path, file: Identity, *, had: bool) -> None:
-    """Write which file is meant; not synced, since a note lost in a power cut costs disk only."""
+    """Write a note about a blob's file. It is not synced: losing a note only wastes disk space."""
     with open(note, "x", opener=_private) as stream:
         stream.write(f"{file[0]} {file[1]} {int(had)}\n")
 
 
 def _read_note(note: Path) -> DoubtfulBlob | None:
-    """Return what a note says; None where its writer died too early, or it is gone."""
+    """Return the content of a note; None if the note is incomplete or missing."""
     try:
         device, inode, had = note.read_text().split()
         return DoubtfulBlob(
@@ -272,7 +273,7 @@ def _read_note(note: Path) -> DoubtfulBlob | None:
 
 
 def _is_abandoned(path: Path, *, other_hosts: bool = False) -> bool:
-    """Return whether the process that made a file is dead, as its name tells.
+    """Return whether the process that made a file is dead; the file's name holds its id.
 
     A process of another host counts as dead once the file is old, or at once with ``other_hosts``.
     """

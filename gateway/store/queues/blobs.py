@@ -5,8 +5,8 @@ verified at any time. ``put`` returns when the bytes are durable; only then may 
 (reliability.md 1).
 
 A full store raises ``DiskFull``, any other failure ``BlobsUnavailable`` with the reason; nothing
-was stored then. What becomes of a blob whose mail is not committed: see
-:mod:`gateway.store.queues.blob_files`. An object store keeps it; ``db check`` lists such blobs.
+was stored then. If a mail is not committed, a folder deletes the mail's blob
+(:mod:`gateway.store.queues.blob_files`). An object store keeps it; ``db check`` lists such blobs.
 """
 
 from __future__ import annotations
@@ -49,17 +49,20 @@ class Blobs(Protocol):
         ...
 
     async def place(self, raw: bytes | Path, sha256: str) -> PlacedBlob:
-        """Store like :meth:`put` for a mail that is committed next: settle or withdraw it then."""
+        """Store like :meth:`put`, for a mail that is not committed yet.
+
+        After the commit of the mail call ``settle``; if the commit failed, call ``withdraw``.
+        """
         ...
 
     async def settle(self, placed: PlacedBlob) -> None:
-        """Note that the mail of a placed blob is committed."""
+        """Record that the mail of a blob from :meth:`place` is committed."""
         ...
 
     async def withdraw(self, placed: PlacedBlob) -> None:
-        """Delete a placed blob whose mail is not and never will be committed.
+        """Delete a blob from :meth:`place` whose mail will never be committed.
 
-        Nothing is deleted where another mail may rely on the blob.
+        If another mail may use the same blob, nothing is deleted.
         """
         ...
 
@@ -68,18 +71,19 @@ class Blobs(Protocol):
         ...
 
     async def version(self, key: str) -> Identity | None:
-        """Return what tells a blob from a later one with equal content, for :meth:`delete`.
+        """Return a version for :meth:`delete`; storing the same content again changes the version.
 
-        Ask before looking whether a mail names the blob. None means that it must not be deleted.
+        First call this, then look in the database whether a mail has the blob. If this returns
+        None, the blob must not be deleted.
         """
         ...
 
     async def delete(self, key: str, version: Identity | None = None) -> None:
-        """Delete a blob, or only if it is still ``version``; do nothing where there is none."""
+        """Delete a blob if it exists; with ``version``, only if it still has this version."""
         ...
 
     async def probe(self) -> None:
-        """Raise the error that the next mail would meet, as far as that can be known."""
+        """Raise the error with which storing a blob would fail now, if it can be found out."""
         ...
 
     def listing(self) -> AsyncIterator[str]:
@@ -130,21 +134,21 @@ def _missing(key: str) -> NotFound:
 
 
 def _failed(error: BaseError) -> BlobsUnavailable:
-    """Return our error for one of an object store; its text may hold keys and addresses."""
+    """Return our error for an object store's error, whose text may hold keys and addresses."""
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return BlobsUnavailable("the blob store refuses our key, or does not allow it this")
     return BlobsUnavailable("the blob store does not answer")
 
 
 class _WithoutNotes:
-    """What a store does that cannot tell whose blob it is: it keeps one whose commit failed."""
+    """A blob store without notes: it keeps the blobs of mails whose commit failed."""
 
     async def place(self, raw: bytes | Path, sha256: str) -> PlacedBlob:
         """Store bytes; see :class:`Blobs`."""
         return PlacedBlob(await self.put(raw, sha256))
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:
-        """Raise NotImplementedError: each store has its own."""
+        """Raise NotImplementedError; subclasses override this."""
         raise NotImplementedError
 
     async def settle(self, placed: PlacedBlob) -> None:
@@ -158,7 +162,7 @@ class _WithoutNotes:
         return (0, 0)
 
     async def probe(self) -> None:
-        """Do nothing: only a mail finds out."""
+        """Do nothing: only storing a mail shows whether the store works."""
 
 
 class NoBlobs(_WithoutNotes):

@@ -163,7 +163,7 @@ class ListedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """All that is known of one delivery, with its mail or, before composition, the draft."""
+    """All that is known of one delivery, with its mail, or with the draft if no mail exists yet."""
 
     listed: ListedDelivery
     outgoing: int

@@ -1,8 +1,9 @@
-"""Where the raw bytes of new mail go, and what becomes of blobs whose commit failed.
+"""Store the raw bytes of new mail, and delete blobs whose mail was not committed.
 
-Blobs are placed before the commit, so a commit that fails leaves blobs that no mail names. They
-are deleted at once where that is certain. A commit that fails at its very end may have happened
-all the same: its blobs are looked up in the database later, at the latest by the next start.
+Blobs are stored before the commit, so a commit that fails leaves blobs that belong to no mail. If
+it is certain that the commit failed, they are deleted at once. If an error comes at the very end of
+a commit, the mail may have been stored in spite of the error. Its blobs are then looked up in the
+database later, at the latest by the next start.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class RawMail(Protocol):
 
 
 class RawPlaces:
-    """Places the raw bytes of mails, and remembers the blobs that failed commits left in doubt."""
+    """Stores the raw bytes of mails, and remembers blobs whose commit may have failed."""
 
     __slots__ = ("_blobs", "_database", "_doubtful")
 
@@ -65,7 +66,7 @@ class RawPlaces:
         self._doubtful: list[PlacedBlob] = []
 
     async def place(self, mails: Sequence[RawMail]) -> list[Place]:
-        """Place all mails, or raise the first error and delete what was placed."""
+        """Store the bytes of all mails, or raise the first error and delete what was stored."""
         found = await asyncio.gather(*(self._one(mail) for mail in mails), return_exceptions=True)
         places = [each for each in found if not isinstance(each, BaseException)]
         error = next((each for each in found if isinstance(each, BaseException)), None)
@@ -82,10 +83,11 @@ class RawPlaces:
         return raw if isinstance(raw, bytes) else await asyncio.to_thread(raw.path.read_bytes)
 
     async def used(self, places: Sequence[Place]) -> None:
-        """Settle the blobs of committed mails, and those that an earlier commit left in doubt.
+        """Record that these mails are committed; then decide on the blobs given to :meth:`doubt`.
 
-        On SQLite the log of the failed commit is overwritten by now, so it cannot come back.
-        PostgreSQL may still be about to finish it; there the next start looks.
+        On SQLite, this commit has overwritten what a failed one left in the log, so the failed
+        one can no longer take effect. PostgreSQL may still finish it, so there the next start
+        decides.
         """
         with suppress(Unavailable):  # the mails are committed; the next start looks at the notes
             for placed in _blobs_of(places):
@@ -100,13 +102,13 @@ class RawPlaces:
             await (self._blobs.settle if each.key in named else self._blobs.withdraw)(each)
 
     async def unused(self, places: Sequence[Place]) -> None:
-        """Delete the blobs of mails that no commit has stored or will store."""
+        """Delete the blobs of mails that were not committed and never will be."""
         with suppress(Unavailable):  # the next start looks at the notes
             for placed in _blobs_of(places):
                 await self._blobs.withdraw(placed)
 
     def doubt(self, places: Sequence[Place]) -> None:
-        """Keep the blobs of a commit that failed at its end until it is known what happened."""
+        """Keep these blobs for now: their commit raised an error, but may have taken effect."""
         self._doubtful += _blobs_of(places)
 
 
@@ -115,14 +117,14 @@ def _blobs_of(places: Sequence[Place]) -> list[PlacedBlob]:
 
 
 async def named_blobs(database: Database, keys: Collection[str]) -> set[str]:
-    """Return those of these keys that a mail names; reads all mails, so ask seldom."""
+    """Return which of these keys belong to a mail. This is slow: it reads all rows of mails."""
     query = sa.select(MAIL.c.blob).where(among(MAIL.c.blob, "keys"))
     async with database.read() as connection:
         return set((await connection.execute(query, {"keys": sorted(keys)})).scalars())
 
 
 async def sweep(database: Database, blobs: Blobs) -> int:
-    """Delete the blobs that dead processes placed and no mail names; return their number."""
+    """Delete blobs of dead processes that belong to no mail; return how many were deleted."""
     if not isinstance(blobs, FileBlobs):
         return 0
     notes = await asyncio.to_thread(blobs.doubtful)
@@ -144,7 +146,7 @@ async def sweep(database: Database, blobs: Blobs) -> int:
 
 
 async def lost_blobs(database: Database, blobs: Blobs) -> bool:
-    """Return whether mails name blobs, but there is no folder of blobs at all."""
+    """Return whether some mails have blobs, but the folder of blobs does not exist."""
     if not isinstance(blobs, FileBlobs) or await asyncio.to_thread(blobs.folder.is_dir):
         return False
     async with database.read() as connection:

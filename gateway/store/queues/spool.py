@@ -207,8 +207,8 @@ class Spool:
     async def _fetch(self, rows: Sequence[Any], raws: dict[int, bytes], now: datetime) -> None:
         """Add the blobs of claimed mails to ``raws``.
 
-        A mail whose blob is missing has failed. One whose blob cannot be read now waits until its
-        lease ends, at no cost, and the others go on.
+        A mail whose blob is missing counts as failed. A mail whose blob cannot be read now waits
+        until its lease ends; this does not count as a try. The other mails are not held up.
         """
         lost: list[int] = []
         unread: list[int] = []
@@ -240,10 +240,10 @@ class Spool:
         await self._update(ids, NO_LEASE | {"tries": MAIL.c.tries - 1})
 
     async def release(self, node: str, held: Collection[int]) -> None:
-        """Release what ``node`` has claimed, but for ``held``; the try is not counted.
+        """Release all mails claimed by ``node`` except ``held``; the claim does not count as a try.
 
-        For a node that lost touch with the database: its claims may have been stored without its
-        knowledge, or may not have been given back.
+        A node calls this after it lost the connection to the database: it may have claimed mails
+        without knowing it, or failed to release mails.
         """
         others = sa.update(MAIL).where(
             IS_WAITING, MAIL.c.lease_owner == sa.bindparam("node"), sa.not_(ID_IN_IDS)

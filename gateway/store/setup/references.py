@@ -31,7 +31,7 @@ SCHEDULED = sa.select(OUTGOING.c.id, OUTGOING.c.ticket, OUTGOING.c.draft).where(
 
 @dataclass(frozen=True, slots=True)
 class NewName:
-    """A new name for what ``meant`` recognises; ``note`` describes it in the history."""
+    """A new name to write wherever ``meant`` is true; ``note`` explains it in the history."""
 
     meant: Meant
     name: str
@@ -42,7 +42,7 @@ class NewName:
 
 @dataclass(frozen=True, slots=True)
 class UsingPlaces:
-    """What uses a name: actions like "a of Support / New", and "filter of Support / New"."""
+    """What uses a name, like the action "a of Support / New" or "filter of Support / New"."""
 
     actions: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class UsingPlaces:
 
 
 def status_meant(pipelines: Mapping[int, Pipeline], pipeline: Pipeline, name: str) -> Meant:
-    """Return a test for names that mean this status, perhaps beside those of other pipelines."""
+    """Return a test whether a use of a name means this status, even if it means others as well."""
     return lambda use, own: (
         use.names("status", name)
         and any(each.id == pipeline.id for each in use.pipelines(own, pipelines.values()))
@@ -61,7 +61,7 @@ def status_meant(pipelines: Mapping[int, Pipeline], pipeline: Pipeline, name: st
 
 
 def unclear_status(pipelines: Mapping[int, Pipeline], pipeline: Pipeline, name: str) -> Meant:
-    """Return a test for names that mean this status and one of another pipeline."""
+    """Return a test whether a use of a name means this status and also one of another pipeline."""
     meant = status_meant(pipelines, pipeline, name)
     return lambda use, own: meant(use, own) and len(use.pipelines(own, pipelines.values())) > 1
 
@@ -72,7 +72,7 @@ async def using(
     meant: Meant,
     without: Collection[int] = (),
 ) -> UsingPlaces:
-    """Return what uses a name, except workflows of the statuses ``without``, which go with it."""
+    """Return what uses a name; leave out the workflows of the statuses ``without``."""
     actions, conditions = dict[str, None](), dict[str, None]()
     for flow in await _flows(connection, pipelines):
         if flow.workflow.status_id in without:
@@ -98,7 +98,7 @@ async def rename(
 
 
 def _new_name(new: NewName, own: Pipeline, use: NameUse) -> str | None:
-    """Return the name to write for a name in a workflow of pipeline ``own``; None to keep it."""
+    """Return the new name if this use is to be renamed, else None; ``own`` is its pipeline."""
     return new.name if new.meant(use, own) else None
 
 
@@ -155,7 +155,7 @@ async def _replies(connection: AsyncConnection, pipeline: Pipeline, status: str)
 
 
 async def _pipelines_of(connection: AsyncConnection, numbers: Iterable[int]) -> dict[int, int]:
-    """Return the pipeline of each ticket, for a merged one that of the ticket that stayed."""
+    """Return the pipeline of each ticket; for a merged ticket, that of the surviving ticket."""
     found: dict[int, int] = {}
     for number in numbers:
         at: int | None = number

@@ -1,8 +1,8 @@
-"""The file of an SQLite database, told from any other file that gets its name later.
+"""Notice when the file of an open SQLite database is removed or replaced.
 
-A file that is removed or replaced while it is open takes every later commit with it: SQLite goes
-on writing to a file that nobody will find again. So whoever commits asks here first, and once more
-before the commit is confirmed. A restart adopts whatever file has the name then.
+SQLite would go on writing to the old file, which nobody can find any more, and every later commit
+would be lost. So each commit calls the checks here twice: before it writes, and again before it is
+confirmed. After a restart, the file that then has the name is used.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ Identity = tuple[int, int]
 
 
 class DatabaseReplaced(StoreUnavailable):
-    """The file that was opened, or its log, is no longer where it was."""
+    """The open database file or its log was removed or replaced."""
 
 
 class DatabaseFile:
-    """The path of one open database, and which file it led to when it was first opened."""
+    """The path of an open database, with device and inode of the file it led to."""
 
     __slots__ = ("_identity", "_log", "path", "seconds")
 
     def __init__(self, path: Path, seconds: float) -> None:
-        """Wait at most ``seconds`` for another writer in the next transaction."""
+        """Take the path, and how long the next transaction waits for another writer."""
         self.path = path
         self.seconds = seconds
         self._log = path.with_name(path.name + LOG_SUFFIX)
         self._identity: Identity | None = None
 
     def adopt(self) -> None:
-        """Create the file where there is none and remember it; do nothing the second time."""
+        """At the first call, create a missing file and remember the file's identity."""
         if self._identity is None:
             create(self.path)
             self._identity = identity(self.path)
 
     def check(self) -> None:
-        """Raise :class:`DatabaseReplaced` if the path leads elsewhere now, or nowhere."""
+        """Raise :class:`DatabaseReplaced` if the file was removed or replaced."""
         if self._identity is not None and identity(self.path) != self._identity:
             raise DatabaseReplaced(
                 f"the database file {self.path} was removed or replaced while it was open: put it "
@@ -48,11 +48,11 @@ class DatabaseFile:
             )
 
     def log_identity(self) -> Identity | None:
-        """Return which file the write-ahead log is, None where there is none."""
+        """Return device and inode of the write-ahead log; None if there is none."""
         return identity(self._log)
 
     def check_log(self, known: Identity | None) -> None:
-        """Raise :class:`DatabaseReplaced` if the write-ahead log is another than ``known``."""
+        """Raise :class:`DatabaseReplaced` if the write-ahead log is not the file ``known``."""
         if self.log_identity() != known:
             raise DatabaseReplaced(
                 f"the log {self._log} of the database was removed or replaced while it "
@@ -61,7 +61,7 @@ class DatabaseFile:
 
 
 def identity(path: Path) -> Identity | None:
-    """Return device and inode of a file; None where there is none or it cannot be seen."""
+    """Return device and inode of a file; None if it does not exist or cannot be accessed."""
     try:
         found = path.stat()
     except OSError:

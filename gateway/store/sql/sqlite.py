@@ -189,7 +189,7 @@ class Threaded(aiosqlite.Connection):
         self._thread.daemon = True
 
     def _open(self, role: Role) -> sqlite3.Connection:
-        """Open the file that the other connections have open, and no other."""
+        """Open the file; raise DatabaseReplaced if other connections use another file."""
         if role != "read":
             self.file.adopt()
         self.file.check()
@@ -204,9 +204,10 @@ class Threaded(aiosqlite.Connection):
         return connection
 
     async def commit(self) -> None:
-        """Commit; DatabaseReplaced where the file is gone, and nothing is confirmed then.
+        """Commit; raise DatabaseReplaced if the file was removed or replaced.
 
-        It asks before, so that nothing is written in vain, and after, since only then it is sure.
+        The file is checked before the commit, and again after it, since it may be replaced
+        meanwhile.
         """
 
         def commit(connection: sqlite3.Connection) -> None:
@@ -225,7 +226,7 @@ class Threaded(aiosqlite.Connection):
         self.file.check_log(self._log)
 
     def _begin(self, connection: sqlite3.Connection, begin: str) -> None:
-        """Begin a transaction, waiting for other writers as long as the file says now."""
+        """Begin a transaction; wait for other writers at most ``file.seconds``."""
         if self.file.seconds != self._seconds:
             connection.execute(f"PRAGMA busy_timeout = {int(self.file.seconds * 1000)}")
             self._seconds = self.file.seconds

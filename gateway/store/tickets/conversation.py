@@ -22,7 +22,7 @@ MOST_RELATED = 5  # tickets that one mail is linked to
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Where a mail belongs, and which part its sender has there.
+    """The thread and ticket that a mail belongs to, and the role ``part`` of its sender there.
 
     ``joined`` and ``related`` are the threads of ``tie.joins`` and ``tie.related``, with their
     tickets. ``copy_of`` is our own mail that came back. ``earlier`` is an open ticket of the sender
@@ -43,7 +43,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the sender of a mail has proven; ``user``: to be that user of the desk."""
+    """Whether the sender of a mail has proven their address, and whether they are a user."""
 
     proven: bool
     user: bool
@@ -58,7 +58,7 @@ def find(
 ) -> Conversation:
     """Return the conversation of a mail, after following joins and merges.
 
-    ``tokens`` name threads and tickets as they were when the tokens were written.
+    ``tokens`` may name threads that were joined since, and tickets that were merged since.
     """
     contact = unit.contact_with(message.sender.key) if message.sender else None
     found = _tie(unit, message, tokens, _writer(unit, message, contact, standing), policy)
@@ -99,7 +99,7 @@ def _related(unit: UnitOfWork, found: Tie, ticket: Ticket | None) -> tuple[Ticke
 def _writer(
     unit: UnitOfWork, message: Message, contact: Contact | None, standing: Standing
 ) -> Writer:
-    """Return the sender and the people named by a mail as contacts; unknown people are left out."""
+    """Return the contact ids of a mail's sender and recipients; unknown people are left out."""
     people = (*message.to, *message.cc, *message.reply_to)
     known = (unit.contact_with(each.key) for each in people)
     return Writer(
@@ -112,7 +112,7 @@ def _writer(
 
 
 def copy_on(thread: Thread | None, ticket: Ticket | None) -> Original:
-    """Return the original for a copy of our own mail; only the thread and ticket are filled in."""
+    """Describe the mail of ours that came back as a copy, by its thread and ticket only."""
     return Original(
         mail_id=None,
         channel=None,
@@ -122,7 +122,7 @@ def copy_on(thread: Thread | None, ticket: Ticket | None) -> Original:
 
 
 def _own_copy(unit: UnitOfWork, message: Message, tokens: MailTokens) -> Original | None:
-    """Return the original if this is a copy of our own mail; its Message-ID gives the thread."""
+    """Return the thread and ticket of our own mail if this is a copy of it, else None."""
     number = tokens.own.get(message.message_id or "")
     if number is None:
         return None
@@ -162,8 +162,8 @@ def _circles(
 def _current(unit: UnitOfWork, ref: TicketRef | None) -> TicketRef | None:
     """Return the ticket and thread that a token leads to today, after joins and merges.
 
-    A token that names a thread leads there, wherever the thread went. One that names a ticket leads
-    to that ticket's own thread, even if the ticket was merged away (E36).
+    A token that names a thread leads to the ticket on which the thread is now. A token that names
+    a ticket leads to this ticket's origin thread, even after the ticket was merged (E36).
     """
     ticket = unit.live_ticket(ref.ticket) if ref is not None else None
     if ref is None or ticket is None:
@@ -177,9 +177,10 @@ def _current(unit: UnitOfWork, ref: TicketRef | None) -> TicketRef | None:
 
 
 def _origin(unit: UnitOfWork, number: int) -> Thread | None:
-    """Return the origin thread of the ticket that has or once had this number, after joins.
+    """Return the origin thread of the ticket with this number, even if it was merged.
 
-    Threads that came from other tickets count only for the survivor's own number.
+    Joins are followed. A thread that was first on another ticket is returned only if the ticket
+    has no origin thread of its own.
     """
     origins = [each for each in unit.threads.values() if each.origin and each.kind == "normal"]
     own = [each.id for each in origins if each.first_ticket == number]
@@ -206,14 +207,14 @@ def _takes_part(
 def _part(
     unit: UnitOfWork, contact: Contact | None, thread: Thread | None, ticket: Ticket | None
 ) -> ParticipantRole | None:
-    """Return the sender's part in the conversation."""
+    """Return the sender's role in the conversation."""
     if thread is not None and ticket is None and not unit.participants[thread.id]:
         return "participant"  # only machines wrote here so far, so the first person joins
     return unit.part_of(contact.id, thread, ticket) if contact is not None else None
 
 
 def _is_reused(unit: UnitOfWork, message: Message) -> bool:
-    """Tell whether the Message-ID was used before by a mail on a thread."""
+    """Tell whether another mail with the same Message-ID is on a thread already."""
     rows = unit.known_refs([message.message_id]) if message.message_id else {}
     return any(ref.held for refs in rows.values() for ref in refs)
 

@@ -1,4 +1,4 @@
-"""Find the newest mail from outside on a thread, of certain people."""
+"""Find the newest mail that one of the given contacts wrote on a thread."""
 
 from __future__ import annotations
 
@@ -52,11 +52,12 @@ HEADS = (
 
 @dataclass(frozen=True, slots=True)
 class HeardMail:
-    """A mail from outside: the id of its message, its people, what its author wrote, its time.
+    """A mail from outside: its id (``message``), people (``head``), text and time.
 
-    ``readers`` are the address keys of the author and of everybody to whom the author has written
-    on the thread: only they are shown the words by default (behaviour.md 5). If the mail is proven,
-    only proven mails count, as another may have been written in the author's name.
+    ``readers`` holds the address keys of the author and of everybody to whom the author wrote on
+    the thread. By default the mail is quoted to nobody else (behaviour.md 5). If the mail has the
+    verdict pass, only other mails with this verdict are used for ``readers``, since anybody could
+    have written the rest in the author's name.
     """
 
     message: int

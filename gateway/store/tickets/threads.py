@@ -74,8 +74,8 @@ CHUNK_VALUES = 5000  # values of one IN list; SQLite allows 32,766 parameters
 class RefRow:
     """A known Message-ID; ``thread`` is where it was recorded, before redirects.
 
-    ``claims``: the contacts, MOST_CLAIMS at most, who sent or referenced it while in the circle of
-    the thread, each with whether that mail had the verdict pass.
+    ``claims`` are pairs, at most MOST_CLAIMS: a contact who sent or referenced the id while in the
+    thread's circle, and whether that mail had the verdict pass.
     """
 
     ref: str
@@ -86,7 +86,7 @@ class RefRow:
     claims: tuple[tuple[int, bool], ...] = ()
 
     def learn(self, other: RefRow) -> bool:
-        """Take over what another mail on the thread tells; return whether that changes anything."""
+        """Add what is known of the id from another mail; return whether this changes anything."""
         before = (self.message, self.forward, self.machine, self.claims)
         if other.message is not None and (
             self.message is None
@@ -224,9 +224,9 @@ HELD = (
 
 
 async def candidates(connection: AsyncConnection, ids: Collection[int]) -> dict[int, list[Entry]]:
-    """Return the messages that may name the conversation of each thread.
+    """Return, for each thread, the messages that may give the ticket its subject and requester.
 
-    A thread that was filled before this was recorded may have many; the first 1,000 count.
+    At most 1,000 rows are read, since a thread from an older version may have very many.
     """
     found: dict[int, list[Entry]] = {each: [] for each in ids}
     for row in await connection.execute(CANDIDATES, {"ids": ids, "most": 1000}):
@@ -243,13 +243,13 @@ async def candidates(connection: AsyncConnection, ids: Collection[int]) -> dict[
 
 
 async def held(connection: AsyncConnection, refs: Collection[str]) -> set[tuple[str, int]]:
-    """Return the (Message-ID, thread) pairs of messages of persons among these Message-IDs."""
+    """Return (Message-ID, thread) for those of these ids that people of a circle sent."""
     rows = await connection.execute(HELD, {"refs": refs})
     return {(row.ref, row.thread_id) for row in rows}
 
 
 async def close_candidates(connection: AsyncConnection, ids: Collection[int]) -> None:
-    """Record that these messages no longer name their conversations."""
+    """Record that these messages no longer give a ticket its subject and requester."""
     for piece in chunks(ids):
         await connection.execute(
             sa.update(MESSAGE).where(MESSAGE.c.id.in_(piece)).values(opens=False)

@@ -1,4 +1,4 @@
-"""The working set of one transaction: all that a batch of mails or one act can touch.
+"""The rows that one transaction may read or change, loaded for a batch of mails or one act.
 
 It is loaded in a few set queries. The rules read it, ``gateway.apply`` changes it, and
 :meth:`UnitOfWork.flush` writes the changes as multi-row statements; without a flush the database
@@ -109,7 +109,7 @@ class UnitOfWork:
             self.put_contact(contact)
 
     async def load_earlier(self, pairs: Collection[tuple[int, str]]) -> None:
-        """Load tickets that a fresh mail may continue, by (contact, subject key) (E14)."""
+        """Load tickets that a mail without a tie may belong to, by (contact, subject key) (E14)."""
         self.earlier = await tickets.earlier(
             self.connection, {contact for contact, _ in pairs}, {key for _, key in pairs}
         )
@@ -212,8 +212,8 @@ class UnitOfWork:
     ) -> ParticipantRole | None:
         """Return the strongest role that a contact has on a thread, or in its ticket.
 
-        Without a thread, the roles on all threads of the ticket count that no forward of ours
-        started. On the thread of such a forward only the role there counts (E17).
+        If no thread is given, all threads of the ticket count, except those started by a forward
+        of ours. If the given thread was started by a forward, only the role on it counts (E17).
         """
         if ticket is not None and (thread is None or thread.kind == "normal"):
             heard = self._heard_on(thread, ticket) if thread else self.people_of(ticket)
@@ -248,7 +248,7 @@ class UnitOfWork:
         return people | ({own.requester_id} if own.requester_id is not None else set())
 
     def circle(self, thread: Thread) -> Circle:
-        """Return the people whose word counts on a thread (behaviour.md 5)."""
+        """Return the circle of a thread: the people whom the rules trust there (behaviour.md 5)."""
         roles = self.participants[thread.id].items()
         members = {contact for contact, role in roles if role != "stranger"}
         ticket = self.live_ticket(thread.ticket)
@@ -313,7 +313,7 @@ class UnitOfWork:
             self.pending.changed_tickets.add(ticket.number)
 
     def set_thread(self, thread: Thread, *, new: bool = False) -> None:
-        """Replace or add a thread; its first ticket is remembered for good (E36)."""
+        """Replace or add a thread; the first ticket it was attached to stays recorded (E36)."""
         if thread.first_ticket is None and thread.ticket is not None:
             thread = replace(thread, first_ticket=thread.ticket)
         self.threads[thread.id] = thread
@@ -386,7 +386,7 @@ class UnitOfWork:
     def remember(self, mention: RefRow) -> None:
         """Remember that a thread holds the message with an id, or refers to it.
 
-        Of an id that is known on MOST_THREADS threads, no further thread is remembered.
+        Once an id is known on MOST_THREADS threads, further threads are not remembered.
         """
         mention.ref = mention.ref[:REF_LIMIT]
         rows = self.refs.setdefault(mention.ref, [])
