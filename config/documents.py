@@ -1,4 +1,4 @@
-"""Parse TOML and JSON that may be hostile: files and values are handed around.
+"""Parse TOML and JSON that may come from anybody and may be made to do harm.
 
 A few bytes can exhaust the stack, keep the parser busy for hours, or hold a number that no other
 format can take.
@@ -24,7 +24,7 @@ _LONG_KEY: Final = re.compile(
 
 
 class BadDocument(ValueError):
-    """The text cannot be taken; the message is a clause like "is not TOML: ..."."""
+    """The text cannot be read; the message is a clause like "is not TOML: ..."."""
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -353,8 +353,8 @@ class DryRunStarted:
 class WorkflowEdited:
     """A person edited the actions of a workflow that a ticket is in (behaviour.md 3.4).
 
-    ``workflow`` is the new version; ``before``: the old actions; ``ended``: places at which all
-    runs end.
+    ``workflow`` is the new version, ``before`` holds the old actions. A run that stands at one of
+    the ``ended`` places ends.
     """
 
     ticket: Ticket

@@ -1,8 +1,8 @@
 """Bring text into a normal form of Unicode (UAX 15) in linear time.
 
-To normalise, the combining marks behind each letter are sorted, and 160 KB of unsorted marks behind
-one letter take seven seconds. Real letters carry three or four marks, so of a run of marks only the
-first are kept, as in the Stream-Safe Text Format (UAX 15 section 13). Nothing else may normalise.
+Normalising sorts the combining marks behind each letter; 160 KB of unsorted marks behind one letter
+take seven seconds. Real letters have three or four marks. So only the first marks of a long run are
+kept, as in the Stream-Safe Text Format (UAX 15 section 13). No other module may normalise text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MADE_OF_MARKS: Final = frozenset("\u0f73\u0f75\u0f81")
 
 
 def _ranges() -> Iterator[str]:
-    """Yield the ranges of all marks; a class of single characters would be thrice as slow."""
+    """Yield the code ranges of all marks; a pattern of single characters would be slower."""
     marks = (
         code
         for code in range(_END_OF_MARKS)
@@ -41,7 +41,7 @@ def without_long_runs(text: str) -> str:
 
 
 def is_nfc(text: str) -> bool:
-    """Tell whether a text is in NFC; only marks that are out of order cost time, and end this."""
+    """Tell whether a text is in NFC, in linear time: the check stops at the first unsorted mark."""
     return text.isascii() or unicodedata.is_normalized("NFC", text)
 
 

@@ -41,7 +41,7 @@ class ReplyRecorded:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Send the customer what an agent answered to a notice, as if written at the desk (E19)."""
+    """Send an agent's answer to a notice on to the customer, as if written at the desk (E19)."""
 
     ticket: int
     user: str
@@ -90,7 +90,7 @@ class CancelRuns:
 
 @dataclass(frozen=True, slots=True)
 class WakeRuns:
-    """Continue the runs that wait for an event, or whose next action is a wait for it."""
+    """Continue the runs that wait for an event, and those whose next action is to wait for it."""
 
     ticket: int
     event: Awaited

@@ -48,8 +48,8 @@ class OpenTicket:
 class AppendMessage:
     """Put the mail on a thread and remember every Message-ID that it states.
 
-    ``names``: it may become the head of the conversation. ``claims``: its sender is in the circle
-    of the thread, so that the ids count as claimed by them.
+    ``names``: the mail may become the head of the conversation. ``claims``: the sender is in the
+    circle of the thread, so the Message-IDs are recorded as their claims.
     """
 
     thread: int
@@ -233,7 +233,7 @@ class AddParticipants:
 
 @dataclass(frozen=True, slots=True)
 class UnseatPeople:
-    """Make contacts strangers on a thread; the mail that causes it did not vouch for them."""
+    """Make contacts strangers on a thread, because a mail that is put on it does not name them."""
 
     thread: int
     contacts: tuple[int, ...]
@@ -241,7 +241,10 @@ class UnseatPeople:
 
 @dataclass(frozen=True, slots=True)
 class NoteCustomer:
-    """Set when the customer last wrote: ``at``, or now if None; a later time already set stays."""
+    """Set the time when the customer last wrote: ``at``, or now if ``at`` is None.
+
+    If the ticket already has a later time, that time is kept.
+    """
 
     ticket: int
     at: datetime | None = None
@@ -265,7 +268,7 @@ class MarkContact:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The result of one step of behaviour.md 2.1 for a mail, as ``mail explain`` prints it."""
+    """The result for a mail of one step of behaviour.md 2.1, as ``mail explain`` prints it."""
 
     step: str
     verdict: str

@@ -27,7 +27,8 @@ class Circle:
     """The people whose word counts on a thread.
 
     ``ticket`` and ``requester`` are those of the thread's ticket. ``fixed``: a person has worked on
-    the ticket, so nobody loses a seat by mail. ``forward``: a forward of ours started the thread.
+    the ticket, so no mail may remove anybody from the circle. ``forward``: a forward of ours
+    started the thread.
     """
 
     members: frozenset[int] = NOBODY
@@ -38,7 +39,7 @@ class Circle:
 
     @property
     def empty(self) -> bool:
-        """Whether only machines wrote on the thread, so that it has nobody to protect."""
+        """Whether only machines wrote on the thread, so that nobody is in its circle."""
         return not self.members and self.ticket is None
 
 
@@ -47,8 +48,8 @@ class Writer:
     """The sender of a mail, and the people whom the mail names in To, Cc and Reply-To.
 
     ``proven``: the verdict is pass. ``user``: a proven user, who is inside every circle.
-    ``machine``: a responder wrote it, or it is a report. Such a mail gives nobody a seat, so that a
-    thread that only heard of it takes it unvouched.
+    ``machine``: the mail was written by a responder, or is a report. Such a mail brings nobody into
+    a circle, so a thread that holds an answer to it may take it without the check of :func:`vouch`.
     """
 
     sender: int | None = None
@@ -69,12 +70,14 @@ class Writer:
 def vouch(
     writer: Writer, circle: Circle, claims: Iterable[Claim], *, late: bool
 ) -> frozenset[int] | None:
-    """Return None unless a mail and a thread that only heard of it vouch for each other.
+    """Return who becomes a stranger if a mail is put on a thread that only refers to it.
 
-    The thread vouches by a member who claimed a Message-ID of the mail; the mail does so by naming
-    that member and somebody of the circle. The result is who becomes a stranger: after a claim that
-    nobody proved, all members whom the mail does not name. ``late``: the thread referenced the mail
-    before it came, so that the mail names the ticket.
+    The result is None if the mail may not be put there: each must vouch for the other. The thread
+    vouches if a member of its circle claimed a Message-ID of the mail. The mail vouches if its
+    sender is a member, if it comes from or names the member with the claim, and if it names a
+    second member (where there is one). If nobody has proven the claim, all members whom the mail
+    does not name become strangers. ``late``: the thread referred to the mail before the mail came,
+    so the requester need not be named.
     """
     if circle.empty:
         return NOBODY
@@ -93,9 +96,10 @@ def vouch(
 
 
 def counts(writer: Writer, circle: Circle, claim: Claim) -> bool:
-    """Tell whether the mail names who made a claim.
+    """Tell whether a claim counts: the mail must come from, or name, the member who made it.
 
-    An unproven claim in the name of a sender who is proven now may be a forgery.
+    If the sender is proven now, an unproven claim in their name may be a forgery and does not
+    count.
     """
     if claim.contact not in circle.members:
         return False
@@ -106,7 +110,7 @@ def counts(writer: Writer, circle: Circle, claim: Claim) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A thread where an id occurs, with its circle and claims; ``held``: on a message."""
+    """A thread where a Message-ID occurs; ``held``: one of its messages has this id."""
 
     thread: int
     circle: Circle
@@ -115,11 +119,11 @@ class Place:
 
 
 def choose(writer: Writer, places: Iterable[Place]) -> int | None:
-    """Return the thread to which a mail that names an id belongs, None for none of them.
+    """Return the thread, of those where an id occurs, that a mail with this id belongs to, or None.
 
-    ``places`` are the threads that hold the id, and those that heard of it and vouch. Somebody may
-    have used the id of another, so a thread whose circle holds the sender wins over others, and
-    among those one where the mail names who sent or claimed the id.
+    ``places`` are the threads that hold the id, and those that only refer to it and vouch for the
+    mail. Somebody may have reused another mail's id. So threads with the sender in their circle
+    come first, and of these the threads where the mail names who sent or claimed the id.
     """
     places = sorted(places, key=lambda each: (not each.held, each.thread))
     inside = [each for each in places if writer.inside(each.circle)]
@@ -141,13 +145,13 @@ def choose(writer: Writer, places: Iterable[Place]) -> int | None:
 def join(
     writer: Writer, home: Circle, other: Circle, *, late: tuple[bool, bool]
 ) -> frozenset[int] | None:
-    """Return None unless a mail that ties two threads together may join them.
+    """Return who becomes a stranger if a mail joins two threads; None if it may not join them.
 
-    A thread on which only machines wrote has no circle; it is joined by people of the other one.
+    A thread on which only machines wrote has no circle; people of the other thread join it.
 
-    A join gives nobody a seat: only those in both circles, the sender, and the people whom a proven
-    mail names stay in the circle. The result is who becomes a stranger. ``late`` tells for each
-    thread whether it referenced the mail before it came.
+    A join brings nobody into a circle. In it stay only the sender, the people who were in both
+    circles and, if the mail is proven, the people whom it names. ``late`` tells for each thread
+    whether it referred to the mail before the mail came.
     """
     if home.forward or other.forward:
         return None

@@ -1,8 +1,8 @@
-"""Which of our addresses a mail address belongs to (behaviour.md 5, *Recipient*).
+"""Find which of our addresses a mail address belongs to (behaviour.md 5, *Recipient*).
 
-Mail for ``local+anything@domain`` is mail for ``local@domain``. A channel may itself have plus
-parts: the longest channel that fits an address is the one that is meant, and what follows it is its
-plus part. Each way in and out of the desk asks here, so that all agree.
+Mail for ``local+anything@domain`` is mail for ``local@domain``. A channel's own address may have
+plus parts too. So the longest channel address that fits is taken, and the rest is the plus part.
+Everything that receives or sends mail calls this module, so that all parts of the program agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MOST_PLUS_PARTS: Final = 3  # of a channel: an address is compared with only so 
 
 
 def our_address(ours: Container[str], address: str) -> str | None:
-    """Return the longest of ``ours`` (address keys) that fits an address, or None."""
+    """Return the longest address in ``ours`` (address keys) that an address belongs to, or None."""
     local, at, domain = address_key(address).rpartition("@")
     parts = local.split("+", MOST_PLUS_PARTS + 1)
     for spelling in _spellings(domain):
@@ -29,7 +29,10 @@ def our_address(ours: Container[str], address: str) -> str | None:
 
 
 def _spellings(domain: str) -> tuple[str, ...]:
-    """Return a domain as written and, if it has letters beyond ASCII, as in the DNS or back."""
+    """Return a domain as it is written and, if it is international, also in its other spelling.
+
+    The two spellings are Unicode and the ASCII form used in the DNS (``xn--``).
+    """
     if not domain.isascii():
         return (domain, ascii_domain(domain))
     if not domain.startswith("xn--") and ".xn--" not in domain:

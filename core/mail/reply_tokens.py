@@ -79,7 +79,8 @@ def message_id(key: bytes, nonce: str, thread: int, domain: str) -> str:
 def bare(address: str) -> tuple[str, str]:
     """Return (address without its plus part, the plus part).
 
-    A token at the end is the whole plus part: what stands before may belong to the channel.
+    If the address ends in a token, only the token is the plus part, since a channel's own address
+    may contain "+" too.
     """
     local, at, domain = address.rpartition("@")
     name, _, plus = local.rpartition("+")
@@ -89,7 +90,7 @@ def bare(address: str) -> tuple[str, str]:
 
 
 def ends_in_token(local: str) -> bool:
-    """Tell whether a local part looks like one of a reply, relay or return address."""
+    """Tell whether a local part ends in what looks like a token; the signature is not checked."""
     return _SIGNED.fullmatch(local.rpartition("+")[2]) is not None
 
 

@@ -1,8 +1,8 @@
-"""Which conversation a mail belongs to, and which mail names the conversation (behaviour.md 5).
+"""Find the conversation that a mail belongs to, and the mail that names it (behaviour.md 5).
 
-Ties are found in an index of every Message-ID that a thread holds or has referred to. A held id
-ties any mail; an id that a thread only heard of ties a mail if both vouch for each other
-(:mod:`core.mail.circle`). The subject alone never ties a mail.
+An index holds every Message-ID of a thread's messages, and every one that they refer to. A mail is
+tied to a thread that holds one of its ids. It is tied to a thread that only refers to one if both
+vouch for each other (:mod:`core.mail.circle`). The subject alone never ties a mail.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ MOST_THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A thread in which a Message-ID occurs: on a message (``held``), or only as a reference.
+    """A thread where a Message-ID occurs: as that of a message (``held``), or only as a reference.
 
-    ``claims``: the people of the thread's circle who sent or referenced it there.
+    ``claims``: the people of the thread's circle who sent the id or referred to it there.
     """
 
     thread: int
@@ -79,9 +79,9 @@ class Tie:
     id with the mail but are not joined. ``strangers`` are contacts who leave the circle.
 
     ``first``: no person has written on the thread or those joined to it, so that the mail opens it.
-    ``late``: an answer to the mail arrived first. ``answers_forward``: In-Reply-To names a
-    forward (E17b). ``names``: the mail may become the head of the conversation (:func:`head`).
-    ``renames``: the head may be another one now.
+    ``late``: an answer to the mail arrived first. ``answers_forward``: In-Reply-To names a forward
+    (E17b). ``names``: the mail may become the head of the conversation (:func:`head`). ``renames``:
+    the mail may change which message is the head.
     """
 
     matched_by: MatchedBy | None = None
@@ -114,10 +114,11 @@ def tie(
     writer: Writer,
     policy: JoinPolicy = "vouched",
 ) -> Tie:
-    """Return the tie of a mail, in the order of behaviour.md 5.
+    """Return the tie of a mail, by the first rule of behaviour.md 5 that applies.
 
-    ``refs``: the index entries of :func:`ids_of`, thread redirects followed. ``circles``: those of
-    every thread in ``refs`` and ``tokens``. With the policy "anyone" every tie joins.
+    ``refs`` maps each id of :func:`ids_of` to the threads where it occurs, after following
+    redirects. ``circles`` has the circle of every thread in ``refs`` and ``tokens``. With the
+    policy "anyone", circles are not checked.
     """
     near = _Near(message, tokens, refs, circles, writer, policy)
     if tokens.reply is not None:
@@ -157,7 +158,11 @@ class _Near:
         self.vouched = {each: self._vouch(each) for each in sorted(self.threads)}
 
     def _holders(self, message_id: str) -> list[Ref]:
-        """Return the threads that hold an id; of a worn-out id, only those the sender is in."""
+        """Return the threads that hold an id.
+
+        If the id occurs on too many threads, only those with the sender in their circle are
+        returned.
+        """
         known = self.refs.get(message_id, ())
         worn = len(known) >= MOST_THREADS and self.policy == "vouched"
         return [
@@ -167,12 +172,15 @@ class _Near:
         ]
 
     def _heard(self) -> list[Ref]:
-        """Return the index entries that tie the mail only if the thread and the mail vouch."""
+        """Return the entries that tie the mail only if thread and mail vouch for each other."""
         named = [ref for each in self.parents for ref in self.refs.get(each, ())]
         return [*self.arrived, *(ref for ref in named if not ref.held)]
 
     def _vouch(self, thread: int) -> frozenset[int] | None:
-        """Return who becomes a stranger if the mail enters a thread that only heard of it."""
+        """Return who becomes a stranger if the mail is put on a thread that only refers to it.
+
+        The result is None if the mail may not be put there.
+        """
         heard = [ref for ref in self._heard() if ref.thread == thread]
         if self.policy == "anyone" and heard:
             return NOBODY
@@ -181,7 +189,7 @@ class _Near:
         return vouch(self.writer, circle, claims, late=thread in self.late) if heard else None
 
     def first(self) -> tuple[MatchedBy, int] | None:
-        """Return how the mail names the first message that ties it, and the thread."""
+        """Return how the mail is tied, and to which thread: as a rule, by the first id that can."""
         for own in self.message.parents:
             if own in self.tokens.own:
                 return "own_id", self.tokens.own[own]
@@ -200,10 +208,10 @@ class _Near:
         return "references" if chosen.held else "late_parent", chosen.thread
 
     def _awaited(self, thread: int) -> tuple[MatchedBy, int] | None:
-        """Return the tie to a thread that referenced the mail before it came and vouches for it.
+        """Return a better tie: to a thread that referred to the mail before it came, and vouches.
 
-        It comes before a ``thread`` that only holds an id which the mail names, sent by nobody whom
-        the mail names: somebody may have used the id of another.
+        It is preferred to ``thread`` if the mail names nobody who sent or claimed its parents
+        there, since somebody may have reused another mail's id.
         """
         if self.policy == "anyone" or self._claimed(thread):
             return None
@@ -218,7 +226,10 @@ class _Near:
         return any(counts(self.writer, self.circles[thread], each) for each in claims)
 
     def _at(self, message_id: str) -> int | None:
-        """Return the thread of an id: one that holds it, or one that vouches."""
+        """Return the thread that an id ties the mail to, or None.
+
+        That thread holds the id, or it only refers to the id and vouches for the mail.
+        """
         worn = len(self.refs.get(message_id, ())) >= MOST_THREADS
         places = [
             Place(ref.thread, self.circles[ref.thread], ref.claims, ref.held)
@@ -239,7 +250,7 @@ class _Near:
         return found
 
     def _takes(self, thread: int) -> bool:
-        """Return whether a thread that only heard of the mail takes it."""
+        """Return whether the mail may be put on a thread that only refers to it."""
         return self.writer.machine or self.vouched[thread] is not None
 
     def tied(self, how: MatchedBy | None, thread: int | None, ticket: int | None = None) -> Tie:
@@ -302,11 +313,14 @@ class _Near:
         return None if left is None else leave | left
 
     def _heard_of(self, thread: int) -> bool:
-        """Return whether an answer to the mail arrived first on a thread that vouches for it."""
+        """Return whether an answer to the mail came earlier, on a thread that vouches for it."""
         return thread in self.late and self.vouched[thread] is not None
 
     def _names(self, thread: int, joins: Collection[int]) -> bool:
-        """Return whether the mail answers no person's message, and is vouched on the thread."""
+        """Return whether the mail may become the head of the conversation.
+
+        It may if it answers no person's message and the thread vouches for it.
+        """
         here = {thread, *joins}
         answers = any(
             ref.held and not ref.machine and ref.thread in here
@@ -318,7 +332,7 @@ class _Near:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A message that may name its conversation: its opening one, or a vouched earlier one."""
+    """A message that may be the head of a conversation: the opening one, or one vouched for."""
 
     message: int
     message_id: str | None
@@ -329,11 +343,11 @@ class Entry:
 
 
 def heads(entries: Iterable[Entry], held: Collection[str]) -> list[Entry]:
-    """Return the messages that may name a conversation, the one that does first.
+    """Return the messages that may be the head of a conversation; the first one is the head.
 
-    Messages that answer a person's message on the thread (``held``: their ids) are left out, so
-    that the result does not depend on the order of arrival; if that leaves none, because they
-    answer each other in a circle, all are compared. The earliest by Date names.
+    The head is the earliest by Date. Messages that answer a person's message on the thread are left
+    out, so that the order of arrival does not matter. If all messages answer each other in a
+    circle, none is left out. ``held``: the ids of people's messages on the thread.
     """
     entries = list(entries)
     roots = [

@@ -41,7 +41,7 @@ SEARCHED_DAYS: Final = 800  # a window that does not open within these days neve
 
 
 def span(text: str) -> tuple[int, timedelta] | None:
-    """Return a span like ``2d``, ``1d 30m`` or ``1w`` as (days, rest); None for other text."""
+    """Return a span like ``2d``, ``1d 30m`` or ``1w`` as (days, hours and minutes), or None."""
     found = _SPAN.fullmatch(text.strip())
     if found is None or not any(found.groups()):
         return None
@@ -142,7 +142,7 @@ def _after(text: str, start: datetime, zone: tzinfo, window: Mapping[str, Any] |
 def _counted(
     days: int, rest: timedelta, start: datetime, zone: tzinfo, window: Mapping[str, Any] | None
 ) -> datetime:
-    """Add days and a rest to an instant.
+    """Add a span to an instant: ``days``, and its hours and minutes (``rest``).
 
     Without a window a day is 24 hours. With a window, only days on which the window is open count,
     and the time of day stays the same.

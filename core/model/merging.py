@@ -12,8 +12,9 @@ from core.model.ticket import ParticipantRole
 class JoinRecord:
     """What was moved when a mail merged two tickets and joined ``thread`` into ``into``.
 
-    ``messages`` were on it then; ``since`` are later ones that go back with them. ``left`` are
-    contacts who then leave the other thread, ``came`` those who joined the conversation meanwhile.
+    ``messages`` were on ``thread`` at that time; ``since`` are later messages that an undo moves
+    back too. ``left`` are contacts whom the undo removes from ``into``. ``came`` are contacts who
+    have joined the conversation since, and whom the undo adds to ``thread``.
     """
 
     id: int

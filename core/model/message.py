@@ -257,6 +257,7 @@ class Envelope:
     def results_count(self) -> bool:
         """Whether the mail's Authentication-Results count (behaviour.md 5, verdict).
 
-        Anybody may talk to an SMTP port; all other ways in are opened by whoever runs the desk.
+        In mail by SMTP they count only if a listed server sent it, since anybody may connect to an
+        SMTP port. Only the operators of the desk can deliver mail in another way.
         """
         return self.source != "smtp" or self.listed_peer

@@ -1,4 +1,4 @@
-"""One inbound message, from duplicate to status rule, in the order of behaviour.md 2.1.
+"""Decide what an inbound message causes, in the order of the steps of behaviour.md 2.1.
 
 The first step that applies decides; the steps up to quarantine are in :mod:`core.rules.screening`.
 Every branch ends in :class:`core.decisions.tickets.Finish` with a plain sentence, so that people
@@ -166,7 +166,7 @@ def _fresh(
 
 
 def _keep_without_ticket(trail: Trail) -> list[Decision]:
-    """Keep a mail as a conversation without a ticket, as its channel makes none (S2)."""
+    """Keep a mail on a thread without a ticket, since its channel opens no tickets (S2)."""
     channels = trail.event.channels
     _mark_contact(trail)
     trail.step("status rule", "none", "the channel makes no tickets")
@@ -290,9 +290,9 @@ def _ruled(trail: Trail, ticket: Ticket, pipeline: Pipeline, ruling: Ruling) -> 
 
 
 def _thread_of(event: MailArrived, thread: int, ticket: Ticket) -> Thread:
-    """Return the thread that the message goes on.
+    """Return the thread on which the message is put: an existing one, or else a new one.
 
-    A new thread on a ticket without mail becomes the ticket's origin (E41, C18).
+    A new thread becomes the origin thread of its ticket, which has no mail yet (E41, C18).
     """
     for row, _ in ((event.thread, None), *event.joined):
         if row is not None and row.id == thread:
@@ -308,11 +308,11 @@ def _thread_of(event: MailArrived, thread: int, ticket: Ticket) -> Thread:
 
 
 def _participate(trail: Trail, thread: int, *, opening: bool) -> None:
-    """Give the people in From, To, Cc and Reply-To a part in the thread (section 5, circle).
+    """Give the people in From, To, Cc and Reply-To a role on the thread (section 5, circle).
 
-    Only a mail that opens the thread or is proven brings people into the circle; whom another mail
-    names is a stranger. A stranger's own mail names nobody, and the third party of a forward stays
-    a stranger (E17, E24).
+    Only a mail that opens the thread, or whose sender is proven, brings people into the circle.
+    People whom another mail names become strangers. The mail of a stranger adds only its sender.
+    The third party of a forward stays a stranger (E17, E24).
     """
     event, role, message = trail.event, trail.role, trail.event.message
     if role == "stranger":

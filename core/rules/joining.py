@@ -33,7 +33,7 @@ def survivor(event: MailArrived) -> Ticket | None:
 def _group(
     event: MailArrived,
 ) -> tuple[tuple[Thread, Ticket | None] | None, list[tuple[Thread, Ticket | None]], list[Ticket]]:
-    """Return (thread and ticket of the mail, pairs joined to them, tickets kept apart).
+    """Return (thread and ticket of the mail, pairs to join to them, tickets that stay separate).
 
     The tied thread is compared with those that the mail shows to be the same conversation. The
     ticket with the lower number survives if nobody has worked on the other; tickets in the trash
@@ -67,8 +67,8 @@ def place(
 ) -> tuple[Thread, Ticket | None]:
     """Join the mail's ``thread`` with threads that the mail shows to be the same conversation.
 
-    The result is the thread on which the mail is put, and the ticket of that thread. Whoever the
-    mail does not vouch for becomes a stranger there.
+    The result is the thread on which the mail is put, and the ticket of that thread. Members of the
+    circle whom the tie makes strangers become strangers there.
     """
     into, rest, beside = _group(event)
     into_thread, ticket = into if into is not None else (thread, event.ticket)

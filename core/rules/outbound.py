@@ -90,7 +90,7 @@ def sent_rule(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> Ruling:
 
 
 def failed(event: DeliveryFailed) -> list[Decision]:
-    """Flag the ticket of failed mail and notify its owner; the status stays (O12)."""
+    """Flag the ticket of failed mail and notify its owner; the ticket is not moved (O12)."""
     settled = SettleDeliveries(tuple(each.id for each in event.deliveries))
     if event.ticket is None:
         return [settled]

@@ -1,4 +1,4 @@
-"""Decide whom a mail on a thread goes to where nobody has written whom it could answer."""
+"""Choose the recipient of a mail that we write on a thread without answering a message."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from core.model.ticket import ParticipantRole, Thread, Ticket
 def first_recipient(
     ticket: Ticket, thread: Thread, roles: Mapping[int, ParticipantRole]
 ) -> int | None:
-    """Return the contact: the ticket's requester, unless the thread is another's conversation.
+    """Return the contact who gets a first mail on a thread: as a rule, the ticket's requester.
 
-    On the thread of a forward, or of a ticket that was merged into this one, it is one of the
-    thread's own people (E17, E36). ``roles`` are those of the thread's participants.
+    If the thread began as a forward, or with a ticket that was merged into this one, it is one of
+    the thread's own people (E17, E36). ``roles`` are those of the thread's participants.
     """
     people = [contact for contact, role in roles.items() if role != "stranger"]
     if thread.kind == "forward":

@@ -60,10 +60,10 @@ class Trail:
         original: int | None = None,
         matched: MatchedBy | None = None,
     ) -> list[Decision]:
-        """End the mail and return all decisions.
+        """Decide the final state of the mail, and return all decisions.
 
-        ``original`` is the id of the mail that this one repeats; ``matched`` is noted instead of
-        the way in which the tie was found.
+        ``original`` is the id of the mail that this one repeats; ``matched`` replaces the tie's own
+        account of how it was found.
         """
         matched = matched or (self.event.tie.matched_by if state != "duplicate" else None)
         self.decisions.append(
@@ -95,7 +95,7 @@ def sender_role(event: MailArrived) -> SenderRole:
 
 
 def duplicate(trail: Trail) -> list[Decision] | None:
-    """End a mail that repeats an earlier one: it is kept, but changes nothing (E32, E33)."""
+    """Keep a mail that repeats an earlier one, without letting it change anything (E32, E33)."""
     event = trail.event
     if event.duplicate_of is None:
         why = (
@@ -132,7 +132,7 @@ def _other_channel(event: MailArrived, original: Original) -> Channel | None:
 
 
 def own_mail(trail: Trail) -> list[Decision] | None:
-    """End copies of our mail and loops; keep answers written outside the desk (step 2)."""
+    """Ignore copies of our own mail and mail loops; keep answers from outside the desk (step 2)."""
     event = trail.event
     if event.own_copy is not None:
         trail.step("own mail", "copy", "its Message-ID is one of ours")
@@ -287,7 +287,7 @@ def _replies_elsewhere(message: Message) -> bool:
 
 
 def _is_newcomer(trail: Trail) -> bool:
-    """Tell whether a stranger with an address writes on a known conversation."""
+    """Tell whether a stranger with an address in From writes on an existing conversation."""
     event = trail.event
     known = event.thread is not None or event.tie.ticket is not None
     return trail.role == "stranger" and known and event.message.sender is not None

@@ -142,7 +142,10 @@ def refuse_replacement(status: Status, target: Status) -> Refusal | None:
 
 
 def refuse_unclear_names(name: str, places: Sequence[str]) -> Refusal | None:
-    """Refuse a new name while conditions may mean this status or another pipeline's (P04)."""
+    """Refuse to rename a status if it is unclear whether conditions mean it or a namesake (P04).
+
+    ``places`` are those conditions; the namesakes are statuses of other pipelines.
+    """
     if not places:
         return None
     several = f"several pipelines have a status {name!r}, and it is not clear which is meant in"
@@ -182,7 +185,7 @@ def refuse_channel(
 
 
 def _no_single_address(local: str) -> Refusal | None:
-    """Refuse local parts that stand for many addresses, or that end in a token of ours."""
+    """Refuse a channel's local part with "*" or too many plus parts, or that ends in a token."""
     if "*" in local:
         why = "a channel is one address, since our mail comes from it: add each address"
     elif local.count("+") > MOST_PLUS_PARTS:

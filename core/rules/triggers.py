@@ -25,7 +25,7 @@ BY_ROLE: Mapping[str, str] = {"self": "written by us", "user": "user's own mail"
 
 @dataclass(frozen=True, slots=True)
 class IncomingReply:
-    """The facts that the status rule reads: an inbound message on a thread of a ticket."""
+    """An inbound message on a thread of a ticket, with the facts that the status rule reads."""
 
     kind: Kind
     role: SenderRole

@@ -1,7 +1,7 @@
-"""Decide what of a joined thread goes back with a ticket whose merge is undone (behaviour.md P10).
+"""Decide which mail and people go back with a ticket whose merge is undone (behaviour.md P10).
 
-Mail that came before the join is in its record. Mail that came since lies on the thread that took
-the other one over, and is told apart by what it answers.
+The record of the join lists the mail that came before it. Mail that came later was put on the
+surviving thread; what it answers tells whether it goes back.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from core.model.ticket import ParticipantRole
 class JoinedMail:
     """A mail on the surviving thread.
 
-    ``parents``: what it answers, nearest first. ``people``: contacts in From, To and Cc.
-    ``addressed``: it came to a signed address of the thread that goes back.
+    ``parents``: the Message-IDs that it answers, the nearest first. ``people``: contacts in From,
+    To and Cc. ``addressed``: it came to a signed address of the thread that goes back.
     """
 
     message: int
@@ -35,10 +35,10 @@ def with_mail_since(
     brought: Collection[int],
     kept: Collection[int],
 ) -> JoinRecord:
-    """Return the record of a join, completed by the mail and the people that go back with it.
+    """Return the record of a join, after adding the later mail and the people that go back too.
 
-    ``roles`` are those of the surviving thread's participants, ``brought`` the participants of the
-    joined thread, and ``kept`` contacts who stay whatever was written.
+    ``roles`` are those of the surviving thread's participants. ``brought`` are the participants of
+    the joined thread, ``kept`` the contacts who stay on the surviving thread in any case.
     """
     ordered = sorted(mails, key=lambda mail: mail.message)
     gone = set(record.messages)
@@ -57,7 +57,10 @@ def with_mail_since(
 
 
 def _since(ordered: Iterable[JoinedMail], gone: Collection[int]) -> list[int]:
-    """Return the mails that came later and belong to those in ``gone``, directly or by others."""
+    """Return the later mails that go back together with the mails in ``gone``.
+
+    They came to a signed address of the thread that goes back, or answer a mail that goes back.
+    """
     last, leaving = max(gone, default=None), set(gone)
     held: dict[str, int] = {}
     since = []

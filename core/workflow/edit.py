@@ -29,7 +29,7 @@ class Impossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """The new actions, and the places at which the edit ends all runs."""
+    """The new actions, and the ``ended`` places: a run that stands at one of them ends."""
 
     actions: Raw
     ended: frozenset[str] = frozenset()

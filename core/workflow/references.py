@@ -1,7 +1,8 @@
 """Find the names of statuses, pipelines, templates and users in a workflow, and replace them.
 
-Everything else refers to these by id; workflows name them, since people write and exchange them as
-text. A name is found in any letter case. Nothing here raises for a workflow that cannot be read.
+Everything else refers to these by id. Workflows use their names, since people write and exchange
+workflows as text. A name is found in any letter case. Nothing here raises for a workflow that
+cannot be read.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ IN_CONDITIONS: Final[Mapping[str, Named]] = {
 
 @dataclass(frozen=True, slots=True)
 class NameUse:
-    """A name in a workflow.
+    """A name of a status, pipeline, template or user in a workflow.
 
-    ``place`` is the id of its action, or "filter" or "unenroll_when". ``pipeline`` names the
-    pipeline of a status; None where a condition leaves it open. ``part``: part of a name suffices.
+    ``place`` is the id of the action with the name, or "filter" or "unenroll_when". ``pipeline``
+    names the pipeline of a status; it is None if a condition does not say which. ``part``: the
+    condition also holds for longer names that contain this one.
     """
 
     what: Named
@@ -46,15 +48,15 @@ class NameUse:
     part: bool = False
 
     def names(self, what: Named, *names: str) -> bool:
-        """Tell whether this is one of these names of such a thing."""
+        """Tell whether this is the name of a thing of kind ``what``, and one of ``names``."""
         key = self.name.strip().casefold()
         return self.what == what and key in {each.strip().casefold() for each in names}
 
     def pipelines(self, own: Pipeline, known: Iterable[Pipeline]) -> list[Pipeline]:
-        """Return the pipelines whose status of this name is meant, in a workflow of ``own``.
+        """Return the pipelines whose status this name may mean, in a workflow of pipeline ``own``.
 
-        A condition that names no pipeline means its own workflow's; where that has no such status,
-        any pipeline that has one.
+        If a condition names no pipeline, it means ``own``; if ``own`` has no such status, it means
+        every pipeline that has one.
         """
         if self.pipeline is not None:
             wanted = self.pipeline.strip().casefold()
@@ -125,7 +127,7 @@ _NOBODY: Final = frozenset({"none", "owner"})  # words that take the place of a 
 
 
 def _in_branch(action: dict[str, Any], branch: dict[str, Any], new: New) -> None:
-    """Replace the names in the condition of one path, or in its value where that is all it has."""
+    """Replace the names in the condition of one path; a path without condition has just a value."""
     place = str(action.get("id"))
     if branch.get("when") is not None:
         _in_condition(branch["when"], place, None, new)
@@ -136,7 +138,7 @@ def _in_branch(action: dict[str, Any], branch: dict[str, Any], new: New) -> None
 
 
 def _in_condition(condition: Any, place: str, pipeline: str | None, new: New) -> None:
-    """Replace the names in a condition; ``pipeline`` is the one that conditions around it name."""
+    """Replace the names in a condition; ``pipeline`` is named by a condition around it, or None."""
     if isinstance(condition, list):
         condition = {"all": condition}
     if not isinstance(condition, dict):
@@ -160,7 +162,7 @@ _COMPARED: Final = frozenset({"eq", "ne", "contains"})
 
 
 def _pipeline_in(conditions: Iterable[Any]) -> str | None:
-    """Return the pipeline that one of these conditions, which all have to hold, asks for."""
+    """Return the pipeline that one of these conditions requires; all of them have to hold."""
     for each in conditions:
         asks = isinstance(each, dict) and each.get("field") == "pipeline"
         if asks and each.get("op", "eq") == "eq" and isinstance(each.get("value"), str):

@@ -4,8 +4,9 @@ Mails that arrive during a commit go into the next one together, so they share i
 spool refuses a group, it is tried again mail by mail, so one bad mail does not fail the others and
 each caller gets the error of its own mail. A cancelled caller does not stop the commit.
 
-If the database is away, whatever waits is refused with the group that found out, so that nobody
-waits for it twice. The reason is logged once, and again when mail can be stored.
+If storing a group finds that the database is away, all mails that wait behind it are refused too,
+so that no caller waits for the database twice. The reason is logged once, and again when mail can
+be stored.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class SpoolFile:
     sha256: str
 
     def discard(self) -> None:
-        """Remove the file if it still exists; leave it to the next start if that is impossible."""
+        """Remove the file if it still exists; if that fails, the next start removes it."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -97,7 +98,7 @@ class _PendingMail:
 
 @dataclass(frozen=True, slots=True)
 class _Trouble:
-    """Why mail was refused last, and when; ``large`` if only mail is that is stored as a blob."""
+    """Why mail was last refused, and when; ``large``: only mail stored as a blob is affected."""
 
     reason: str
     large: bool
@@ -131,7 +132,7 @@ class Acceptor:
 
     @property
     def trouble(self) -> str | None:
-        """The reason why mail was refused last, for a while; None once such mail is stored."""
+        """The reason why mail was recently refused; None after such mail has been stored again."""
         found = self._trouble
         recent = found is not None and time.monotonic() - found.at <= TROUBLE_SECONDS
         return found.reason if found is not None and recent else None
@@ -207,7 +208,7 @@ class Acceptor:
             self._trouble = _Trouble(error.message, large, time.monotonic())
 
     def _stored(self, *, large: bool) -> None:
-        """Forget why mail was refused, now that such mail was stored."""
+        """Forget why mail was refused, since such mail has been stored again."""
         if self._trouble is not None and (large or not self._trouble.large):
             _log.warning("mail is stored again", reason=self._trouble.reason)
             self._trouble = None

@@ -60,7 +60,7 @@ class MailFile:
 
 
 def probe_folder(directory: Path) -> None:
-    """Raise the reason why a large mail cannot be received in ``directory`` now."""
+    """Check that a large mail can be received in ``directory``; raises an error if it cannot."""
     file = MailFile(directory)
     try:
         file.write(b"probe")
@@ -70,7 +70,7 @@ def probe_folder(directory: Path) -> None:
 
 @contextmanager
 def _explained(directory: Path) -> Iterator[None]:
-    """Raise an error of the file system with its reason and place."""
+    """Turn an error of the file system into one that says what failed, why and where."""
     try:
         yield
     except OSError as error:

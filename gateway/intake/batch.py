@@ -83,7 +83,7 @@ UNPROVEN = Standing(proven=False, user=False)
 
 
 def _unproven(verdict: Verdict) -> Verdict:
-    """Return a verdict that says nothing of somebody else than the domain it is about."""
+    """Return the verdict for an author whom it does not prove: "pass" becomes "none"."""
     return "none" if verdict == "pass" else verdict
 
 
@@ -225,7 +225,7 @@ class Batch:
         )
 
     def _person_behind(self, message: Message, found: Conversation) -> Address | None:
-        """Return who wrote a mail that has a channel of ours in From and belongs to no thread.
+        """Return the author of a mail with our channel in From, if the mail belongs to no thread.
 
         Web forms, groups and forwarding mailboxes write such mail and name the author elsewhere.
         """
@@ -365,7 +365,7 @@ class Batch:
         )
 
     def _outcome(self, mail: MailContext, event: MailArrived) -> dict[str, Any]:
-        """Return what `mail explain` and `replay --json` show besides the columns of the register.
+        """Return what `mail explain` and `replay --json` show in addition to the register entry.
 
         Call this right after a mail is filed, since later mails of the batch may move its ticket.
         """
@@ -408,14 +408,15 @@ def _readers(message: Message) -> frozenset[str]:
 
 
 def _channel_id(event: MailArrived) -> int | None:
-    """Return the id of the deciding channel."""
+    """Return the id of the channel whose settings apply to a mail, or None."""
     return event.channels[0].id if event.channels else None
 
 
 def _repeated(event: MailArrived, ended: Finish) -> Original | None:
-    """Return the original of a copy: an earlier mail, or our own mail that came back; else None.
+    """Return what a filed mail is a copy of, or None.
 
-    The original of a looped mail has only the thread and ticket that were found.
+    That is an earlier mail, or mail of ours that came back. For looped mail, the result has only
+    the thread and ticket that were found.
     """
     if ended.state == "duplicate" or event.own_copy is not None:
         return event.duplicate_of if ended.state == "duplicate" else event.own_copy

@@ -1,9 +1,10 @@
-"""The mails that this process has claimed: they are read here and wait until they are filed.
+"""Keep the mails that this process has claimed, from their reading until they are filed.
 
 A mail is first read quickly, in a chunk with others. If that fails, it is a suspect: it is read
-once more, alone and with all the time a mail may take, and the others do not wait for it. So a mail
-that kills or hangs its reading process costs the others half a second. The others are filed in the
-order of receipt. For a command, which finishes all of its mails anyway, suspects keep their place.
+once more, alone and with all the time that a mail may take. Other mails do not wait for it, so a
+mail that kills or hangs its reading process delays them by half a second only. They are filed in
+the order of receipt. A command finishes all of its mails before it ends; there, suspects too are
+filed in the order of receipt.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ class _Place:
 class MailsInHand:
     """Claimed mails, in order of receipt.
 
-    ``load`` returns the bytes of a mail again: those of suspects are not kept in memory. If
-    ``ordered``, a suspect holds the mails behind it. ``wanted`` is called when more mails should be
-    claimed.
+    ``load`` returns the bytes of a mail again, since those of suspects are not kept in memory. If
+    ``ordered``, later mails are not filed before a suspect. ``wanted`` is called when more mails
+    should be claimed.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class MailsInHand:
 
     @property
     def hungry(self) -> bool:
-        """Tell whether more mails should be claimed."""
+        """Tell whether there is room for more claimed mails."""
         few_to_read = len(self._fresh) <= CHUNK_MAILS * self.sandbox.processes
         waiting = len(self._places) - len(self._suspects)
         return few_to_read and waiting < 2 * BATCH_MAILS
@@ -102,12 +103,12 @@ class MailsInHand:
         self._full = not self.hungry
 
     async def settled(self) -> None:
-        """Return when no mail is in hand and none is being filed."""
+        """Wait until no mail is in hand and none is being filed."""
         async with self._changed:
             await self._changed.wait_for(lambda: not self._places and not self._filing)
 
     async def close(self) -> list[int]:
-        """Let the tasks below end soon; return the ids of mails that are given up, not read."""
+        """Make the reading and filing tasks end; return the ids of mails that will not be read."""
         async with self._changed:
             self._closed = True
             given_up = [mail.id for mail in self._fresh]
@@ -124,7 +125,7 @@ class MailsInHand:
     # ---- tasks
 
     async def read_quickly(self) -> None:
-        """Read mails in chunks, until closed; one task for each reading process."""
+        """Read mails in chunks until :meth:`close`; each reading process has one such task."""
         while chunk := await self._next_chunk():
             jobs = [_job(mail, mail.raw) for mail in chunk]
             messages, lost = await self.sandbox.read_until_lost(jobs, quickly=True)
@@ -140,7 +141,7 @@ class MailsInHand:
             self._ask_for_more()
 
     async def _next_chunk(self) -> list[Claimed]:
-        """Return the next mails to read, of which there are none when this is closed."""
+        """Return the next mails to read; wait for them, but return none after :meth:`close`."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._fresh or self._closed)
             chunk = [self._fresh.popleft() for _ in range(min(CHUNK_MAILS, len(self._fresh)))]
@@ -168,9 +169,9 @@ class MailsInHand:
                 self._changed.notify_all()
 
     async def _read_suspect(self, mail: Claimed) -> Message | None:
-        """Return the message of a suspect; if it cannot be read, that of its headers alone.
+        """Return the message of a suspect, made from its header alone if it cannot be read.
 
-        None: the mail was erased meanwhile.
+        The result is None if the mail was erased meanwhile.
         """
         try:
             raw = await self._load(mail.id)
@@ -183,9 +184,10 @@ class MailsInHand:
         return found
 
     async def next_batch(self) -> ReadMails | None:
-        """Return the mails to be filed next; None when this is closed and none is left.
+        """Return the next mails to be filed; None after :meth:`close`, when no mail is left.
 
-        As long as others are being read, they are waited for, so that one transaction files many.
+        While other mails are being read, wait a little for them, so that one transaction files
+        many.
         """
         now = asyncio.get_running_loop().time
         deadline: float | None = None
@@ -219,7 +221,7 @@ class MailsInHand:
         return found
 
     def _take(self, places: Sequence[_Place]) -> ReadMails:
-        """Let go of mails that are about to be filed."""
+        """Remove from the mails in hand those that are about to be filed."""
         self._filing = True
         for place in places:
             del self._places[place.mail.id]
@@ -231,11 +233,11 @@ class MailsInHand:
 
 
 def _job(mail: Claimed, raw: bytes) -> ReadJob:
-    """Return what a reading process needs; the null path is known if the sender is."""
+    """Return a mail as a job for a reading process, with whether the envelope sender is empty."""
     sender = mail.envelope.sender
     return ReadJob(raw, null_sender=None if sender is None else not sender)
 
 
 def _without_bytes(mail: Claimed) -> Claimed:
-    """Return a mail without its bytes, of which many suspects would fill the memory."""
+    """Return a mail without its bytes, since those of many suspects would fill the memory."""
     return replace(mail, raw=b"")

@@ -122,7 +122,7 @@ async def load_deliveries(unit: UnitOfWork, lookups: Sequence[TokenLookup]) -> d
 def reporting(
     lookup: TokenLookup, deliveries: Mapping[int, Delivered], envelope: Envelope
 ) -> Message:
-    """Return the mail, as a report if it has no sender and came to a signed return path.
+    """Return the mail; if it has no sender and came to a signed return path, return it as a report.
 
     Such a mail is about the delivery in that path, whatever it says (behaviour.md 2.1 step 3).
     """

@@ -142,7 +142,7 @@ class Intake:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _renew_leases(self, hand: MailsInHand) -> None:
-        """Keep the leases of the mails in hand, until cancelled."""
+        """Renew the leases of the mails in hand, again and again, until cancelled."""
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             if ids := hand.ids:
@@ -217,10 +217,10 @@ class Intake:
         return rows
 
     def _without_void_results(self, mail: Claimed, message: Message) -> Message:
-        """Return the message of a mail without Authentication-Results if they do not count.
+        """Return the message of a mail; drop Authentication-Results that do not count.
 
-        All are dropped, not only those with an id of ours: then no spelling of it can get through.
-        The raw mail keeps them, so that a person can see what was claimed.
+        All are dropped, not only those with a trusted id, so that no odd spelling of such an id is
+        missed. The raw mail keeps them, so that a person can see what was claimed.
         """
         if mail.envelope.results_count or not message.authentication:
             return message

@@ -1,9 +1,10 @@
 """Read Authentication-Results (RFC 8601) and return a trusted server's verdict (behaviour.md 5).
 
-Anybody can write this header, so only headers with the id of a trusted server count, and in mail by
-SMTP only those from a listed peer: intake drops all others (:attr:`Envelope.results_count`). An id
-is read strictly, as servers that remove forged fields read it: what they overlook is no id of ours.
-A result is a word outside comments and quoted strings, which may hold the words of a sender.
+Anybody can write this header, so only headers with the id of a trusted server count. In mail by
+SMTP they count only if a listed peer sent it; else intake drops them
+(:attr:`Envelope.results_count`). An id is read strictly, as mail servers read it when they remove
+forged headers. So a header that such a server overlooks never has a trusted id here. Words in
+comments and quoted strings are no results, since a sender may have chosen them.
 
 The parser is our own and bounded: the library for this header drops comments, which may hold the
 published policy, and takes 0.7 ms a field.
@@ -44,7 +45,8 @@ Verdict = Literal["pass", "fail", "none"]
 class _Piece(NamedTuple):
     """The part of a field up to a semicolon: text, comments and quoted strings.
 
-    In ``text`` a comment is a blank and a quoted string a lone quotation mark.
+    In ``text``, each comment is replaced with a blank, and each quoted string with one quotation
+    mark.
     """
 
     text: str

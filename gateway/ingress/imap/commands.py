@@ -245,7 +245,10 @@ class ImapSession:
         return mails
 
     async def part(self, uid: int, offset: int, length: int) -> bytes | None:
-        """Return a piece of a mail, cut where the mail ends; None if there is no such mail."""
+        """Return ``length`` bytes of a mail from ``offset`` on; None if there is no such mail.
+
+        The result is shorter if the mail ends before.
+        """
         found = (await self.fetch((uid,), f"BODY.PEEK[]<{offset}.{length}>")).get(uid)
         return found.body if found is not None else None
 
@@ -302,7 +305,10 @@ class ImapSession:
 
 
 def _found(answer: Collection[Parts]) -> Iterator[int]:
-    """Yield what SEARCH responses list, and 0 for each response, so that each takes its time."""
+    """Yield the numbers that SEARCH responses list, and a 0 before those of each response.
+
+    The 0 lets :func:`in_turns` count even an empty response as work.
+    """
     for parts in answer:
         yield 0
         yield from grammar.search_results(parts)

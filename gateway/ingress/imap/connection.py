@@ -1,9 +1,9 @@
 """One connection to an IMAP server, and the only use of aioimaplib.
 
-Every command has a time limit, and every answer a limit of bytes and of lines, which are read a
-few in each turn of the event loop. aioimaplib 2.0.3 keeps tags, states
-and pending commands; we read from the socket ourselves (docs/adr/0009). What we use of the library
-is checked by tests/unit/gateway/ingress/imap/test_contract.py.
+Every command has a time limit. Every answer has a limit of bytes and of lines; in each turn of the
+event loop only a few lines are read. aioimaplib 2.0.3 keeps tags, states and pending commands; we
+read from the socket ourselves (docs/adr/0009). What we use of the library is checked by
+tests/unit/gateway/ingress/imap/test_contract.py.
 
 Each failure is an :class:`ImapError`; after any but :class:`CommandRefused` the connection is
 closed.

@@ -173,10 +173,11 @@ class Fetcher:
         return await asyncio.to_thread(file.close)
 
     async def _write_pieces(self, uid: int, size: int, first: bytes, file: MailFile) -> str:
-        """Write all pieces to the file; return "" or a sentence saying why that failed.
+        """Write all pieces of a mail to the file; return "" or a sentence saying why that failed.
 
-        The server may be wrong about the size: an empty piece marks the end. An answer without
-        a piece marks the end only if the size agrees; otherwise the mail was left out or is gone.
+        The size that the server states may be wrong, so a piece of no bytes also ends the mail. If
+        the server sends no piece at all, the mail is complete if the size agrees; otherwise the
+        server left it out, or the mail is gone.
         """
         piece: bytes | None = first
         offset = 0

@@ -56,7 +56,7 @@ class Framing:
         self._size = 0  # of the parts
 
     def feed(self, data: bytes) -> Iterator[Parts | None]:
-        """Yield at each line end in ``data`` the response that it completes, or None.
+        """Add bytes; at each line end in ``data``, yield the response that is complete, or None.
 
         Raises TooLongError beyond the limits.
         """
@@ -112,8 +112,8 @@ Item = bytes | list["Item"] | None
 def parse_items(parts: Sequence[bytes]) -> list[Item]:
     """Return a response as nested lists: atoms, strings and literals are bytes, NIL is None.
 
-    Unclosed lists and strings end with the response. Of a response longer than anything that we ask
-    for, nothing is returned.
+    Unclosed lists and strings end with the response. The list is empty if the response is longer
+    than any that we ask for.
     """
     stack: list[list[Item]] = [[]]
     is_short = sum(map(len, parts[::2])) <= _PARSED_TEXT
@@ -188,7 +188,7 @@ def parse_number(value: Item) -> int | None:
 
 
 def decode(value: bytes) -> str:
-    """Return the server's bytes as text that can be shown."""
+    """Return the server's bytes as text that may be shown to people."""
     return value.decode("utf-8", "replace")
 
 

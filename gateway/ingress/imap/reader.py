@@ -93,7 +93,7 @@ class MailboxReader:
         self.last = self._stored = self.box.last_uid
 
     async def plan(self, since: date | None, automation: Automation) -> None:
-        """Search the folder again from the start, with these rules for the mail now in it.
+        """Start reading the folder again from the first UID, with rules for the mail in it now.
 
         Mail older than ``since`` is left out; ``automation`` says for which mails the status rules
         apply.

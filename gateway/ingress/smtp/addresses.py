@@ -93,7 +93,10 @@ class Addresses:
 
 
 def _key(address: str) -> tuple[str, str]:
-    """Return local part and domain to compare: lower case; the domain in ASCII, no final dot."""
+    """Return (local part, domain) for comparison.
+
+    Both are in lower case; the domain is in ASCII and has no final dot.
+    """
     local, at, domain = address_key(address).rpartition("@")
     if not at:
         return domain, ""

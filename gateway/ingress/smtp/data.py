@@ -140,7 +140,7 @@ class MailData:
         return header.lower().count(b"\r\nreceived:") <= self._hops
 
     async def finish(self) -> Raw:
-        """Return the whole mail, or empty bytes if ``fault`` is set; raises what the disk does."""
+        """Return the whole mail, or empty bytes if ``fault`` is set; raises errors of the disk."""
         if self.fault is None and self.error is None:
             if self._file is None and not self.full:
                 if self._hops_ok():

@@ -32,7 +32,7 @@ class Policy:
         address: str,
         _options: list[str],
     ) -> str:
-        """Accept any sender, as long as there is a store and disk space for mail."""
+        """Accept any sender, unless the database is away or the disk is short of space."""
         if not address.isascii() and not envelope.smtp_utf8:
             return "553 5.6.7 A non-ASCII address needs SMTPUTF8"
         try:

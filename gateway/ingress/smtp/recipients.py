@@ -2,7 +2,7 @@
 
 Addresses are cached, since every RCPT asks. Before an address is refused, the database is asked
 again, at most a few times a second, so new channels are found at once. While the database is away,
-mail is refused at MAIL, before its sender has sent it all for nothing, and unknown recipients get
+mail is refused at MAIL, so that no client sends a whole mail in vain. Unknown recipients then get
 "try again later" instead of a false "no such user".
 """
 
@@ -38,9 +38,10 @@ class ChannelDirectory:
         self._read_at = time.monotonic()
 
     async def check(self) -> None:
-        """Raise StoreUnavailable while the database does not answer; sessions share the question.
+        """Raise StoreUnavailable while the database does not answer.
 
-        Those that ask while it is put wait for the same answer, so none waits twice.
+        Sessions that call this at the same time share one query and its result, so none waits
+        twice.
         """
         async with self._checking:
             if time.monotonic() - self._away_at < CHECK_SECONDS:

@@ -1,9 +1,9 @@
 """Listening sockets and the registry of sessions: who may connect, time limits, shutdown.
 
-When the largest allowed number of sessions is open, the session that has gone longest without an
-accepted mail is closed for a new client, whatever it says meanwhile, so that nobody keeps others
-out by holding connections. One timer per second checks all sessions; a timer per command would cost
-more.
+If the largest allowed number of sessions is open, a new client gets the place of the session that
+has gone longest without an accepted mail. That session is closed even if it sends commands, so that
+nobody keeps others out by holding connections. One timer per second checks all sessions; a timer
+per command would cost more.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class OpenSession(Protocol):
 
     @property
     def last_mail_at(self) -> float:
-        """When it last had a mail accepted, or else began; the event loop's time."""
+        """The event loop's time when a mail was last accepted, or else when the session began."""
         ...
 
     @property
@@ -142,11 +142,11 @@ class SessionRegistry:
         return None
 
     def _make_room(self, host: str, now: float) -> bool:
-        """Close a session for a client at ``host``; return whether one was closed.
+        """Close one session to make room for a client at ``host``; return whether one was closed.
 
-        It is the session that has gone longest without an accepted mail, if that is long enough, or
-        if its address has at least two sessions more than ``host``. The storing of a mail is never
-        interrupted.
+        A session may be closed if it has long had no mail accepted, or if its address has at least
+        two sessions more than ``host``. Of these, the one that has gone longest without an accepted
+        mail is closed. A session that is storing a mail is never closed.
         """
         limits, ended = self.service.limits, [s for s in self.sessions if s.state == "parting"]
         if ended:  # it only waits for its client to read the last reply

@@ -150,7 +150,7 @@ class SessionProtocol:
         return bool(self.service.proxy_from) and self.host in self.service.proxies
 
     def _count_address(self) -> str | None:
-        """Count the connection for its address; if it is one too many, return the last reply."""
+        """Count the connection for its address; return a last reply if there are too many."""
         refused = self.registry.count_address(self.host, self.since)
         if refused is None:
             self._counted_address = self.host
@@ -308,7 +308,7 @@ class SessionProtocol:
             await self.push(reply_to_error(error, error_id))
 
     def _used_up(self) -> str:
-        """Return the last reply if the session had its share of mails or commands, or else ""."""
+        """Return the last reply if the session has used up its mails or commands, or else ""."""
         limits = self.service.limits
         if self.mails >= limits.mails_per_session:
             return "421 4.7.0 Too many mails in one session, please reconnect"

@@ -96,7 +96,10 @@ def _serve(channel: socket.socket, reader: ModuleType, cpu: int, memory: int) ->
 
 
 def _answers(reader: ModuleType, request: tuple[Any, ...], cpu: int) -> Iterator[tuple[str, Any]]:
-    """Yield ("ok", result) for each mail of a request; ("error", name of the exception) ends it."""
+    """Yield ("ok", result) for each mail of a request.
+
+    If a mail cannot be read, yield ("error", name of the exception) and stop.
+    """
     try:
         if request[0] == "part":
             _allow(cpu)

@@ -46,7 +46,7 @@ class WorkerLost(Exception):
 
 
 class _InvalidAnswer(Exception):
-    """An answer of a worker that is none."""
+    """A worker sent bytes that are not a valid answer."""
 
 
 @dataclass(slots=True)
@@ -142,7 +142,7 @@ class Sandbox:
         return found, None
 
     async def read_suspect(self, job: ReadJob) -> Message | ReadFailure:
-        """Read a mail that failed once more, in a process made for it; one mail at a time."""
+        """Read a failed mail again, in a process made for it; one such mail at a time."""
         found: list[Message] = []
         try:
             await self._ask(("read", [job]), [self.wall], found, self._spare)
@@ -179,8 +179,9 @@ class Sandbox:
     ) -> None:
         """Send a request to the next free worker, and add its answers to ``found`` as they come.
 
-        One answer comes for each of ``walls``, the seconds that it may take. If the worker fails,
-        it is replaced; if it or the reading fails, WorkerLost is raised.
+        ``walls`` holds, for each expected answer, the seconds that it may take. Raises WorkerLost
+        if the worker fails, and then replaces the worker. Raises WorkerLost too if a mail cannot be
+        read.
         """
         worker = await idle.get()
         try:
@@ -210,7 +211,7 @@ class Sandbox:
     async def _converse(
         self, worker: _Worker, request: tuple[Any, ...], walls: Sequence[float], found: list[Any]
     ) -> None:
-        """Send a request and add the answers to ``found``; WorkerLost where one is an error."""
+        """Send a request and add the answers to ``found``; WorkerLost if an answer is an error."""
         now = asyncio.get_running_loop().time
         async with asyncio.timeout(walls[0]) as limit:
             await _send(worker.channel, pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
@@ -327,7 +328,7 @@ def _quick_wall(job: ReadJob, wall: float) -> float:
 
 
 def _opened(request: tuple[Any, ...], answer: bytearray) -> tuple[str, Any]:
-    """Return outcome and value of an answer; _InvalidAnswer if it is none to this request."""
+    """Return outcome and value of an answer; _InvalidAnswer if it does not fit the request."""
     try:
         outcome, value = _ResultUnpickler(io.BytesIO(answer)).load()
         _check(request, outcome, value)

@@ -169,7 +169,7 @@ class Collector:
         return out
 
     def only_attach(self, part: Part) -> list[Piece]:
-        """Make everything below a part an attachment, and return no body pieces."""
+        """Make a part, or all parts inside it, attachments; return no body pieces."""
         if part.main == "multipart":
             for child in part.children:
                 self.only_attach(child)

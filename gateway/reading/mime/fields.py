@@ -1,4 +1,4 @@
-"""The header fields of a mail as values: mailboxes, ids, the date, notes of other servers.
+"""The header fields of a mail as values: mailboxes, ids, the date, fields added by servers.
 
 Each field is read on request; the value of a missing or unreadable field is None or empty.
 """
@@ -83,8 +83,8 @@ class Fields:
     def authentication_results(self) -> list[str]:
         """Return the Authentication-Results fields, topmost first, as they are written.
 
-        Encoded words stay, and nothing is mended: else a field could name a server of ours that no
-        other program sees in it.
+        Encoded words are not decoded and mistakes are not mended. Otherwise we could read the name
+        of a trusted server in a field where other programs read none.
         """
         found = self.headers.fields.get("authentication-results", ())
         return [value[:8000].decode("utf-8", "replace") for value in found]

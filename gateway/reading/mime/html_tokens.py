@@ -1,10 +1,10 @@
-"""Write HTML anew, so that it has one meaning and little of everything, before it is sanitised.
+"""Write HTML anew before it is sanitised, so that it has a single meaning and stays below caps.
 
-The sanitiser builds a tree by the rules of browsers, which take quadratic time for many attributes
-in one tag, for many entities, and for formats (``<b>``) that are never closed and so carried over
-from element to element. What exceeds a cap is left out here (:func:`limits.leave_out`). Comments,
-scripts, styles and unknown tags are dropped, and tags and entities are written out in full, so that
-the sanitiser cannot divide the text in another way than this module does.
+The sanitiser builds a tree by the rules of browsers. That takes quadratic time for many attributes
+in one tag, for many entities, and for formats (``<b>``) that are never closed and are therefore
+opened again in each later element. What exceeds a cap is left out here (:func:`limits.leave_out`).
+Comments, scripts, styles and unknown tags are dropped. Tags and entities are written out in full,
+so that the sanitiser cannot take markup for text, or text for markup.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class TooDeep(ValueError):
 
 
 def rewrite(source: str, tags: Collection[str]) -> str:
-    """Return HTML with the same text and the same ``tags``; TooDeep if it nests too deeply."""
+    """Return HTML with its text and only the given ``tags``; TooDeep if it nests too deeply."""
     return _Writer(tags).write(source)
 
 
 def unescaped(text: str) -> str:
-    """Return a text with its entities as characters; absurdly long numbers are no entities."""
+    """Replace the entities in a text with characters, but not entities with huge numbers."""
     return _ENTITY.sub(lambda found: unescape(found[0]), text) if "&" in text else text
 
 
@@ -91,13 +91,13 @@ class _Writer:
         return "".join(self.out)
 
     def text(self, text: str) -> None:
-        """Write a text without its own entities; of a long text of signs, the end is left out."""
+        """Write a text in which only ``&``, ``<`` and ``>`` are entities; cut it at the cap."""
         if not text:
             return
         self.out.append(self.escaped(unescaped(text), "&<>"))
 
     def escaped(self, text: str, signs: str) -> str:
-        """Return a text with these signs as entities, up to the cap on their number."""
+        """Replace these signs in a text with entities; cut the text if there are too many."""
         self.entities += sum(map(text.count, signs))
         if self.entities > limits.HTML_ENTITIES:
             limits.leave_out("more tags or entities than are shown")
@@ -123,7 +123,7 @@ class _Writer:
             self.open(name)
 
     def open(self, name: str) -> None:
-        """Count an element, unless the next of its kind ends it."""
+        """Count an open element, except one that the next element of its kind closes."""
         if name in _ITEMS:
             self.depth += self.item not in ("", _ITEMS[name])  # "<dt><li><dt><li>" nests
             self.item = _ITEMS[name]

@@ -1,8 +1,8 @@
 """The caps within which one mail is read (reliability.md 12).
 
 A mail over a cap raises no error: it is read up to the cap, and its message is marked
-``over_limit``. Sizes are bytes unless noted. A function too deep in the code to return that it left
-something out says so with :func:`leave_out`, to whoever reads the mail within :func:`noting`.
+``over_limit``. Sizes are bytes unless noted. A function that leaves something out calls
+:func:`leave_out`, which notes it for the code that reads the mail inside :func:`noting`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _left_out: ContextVar[dict[str, None] | None] = ContextVar("left_out", default=N
 
 @contextmanager
 def noting() -> Iterator[dict[str, None]]:
-    """Collect what is left out in this block, as defects in plain words, each once."""
+    """Collect what :func:`leave_out` notes in this ``with`` block: defects, each once."""
     found: dict[str, None] = {}
     token = _left_out.set(found)
     try:
