@@ -17,7 +17,12 @@ MOST_PLUS_PARTS: Final = 3  # of a channel: an address is compared with only so 
 
 def our_address(ours: Container[str], address: str) -> str | None:
     """Return the longest address in ``ours`` (address keys) that an address belongs to, or None."""
-    local, at, domain = address_key(address).rpartition("@")
+    key = address_key(address)
+    if key in ours:
+        return key
+    if "+" not in key and key.isascii() and "xn--" not in key:
+        return None
+    local, at, domain = key.rpartition("@")
     parts = local.split("+", MOST_PLUS_PARTS + 1)
     for spelling in _spellings(domain):
         if (whole := local + at + spelling) in ours:

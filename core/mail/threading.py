@@ -120,6 +120,8 @@ def tie(
     redirects. ``circles`` has the circle of every thread in ``refs`` and ``tokens``. With the
     policy "anyone", circles are not checked.
     """
+    if not refs and not tokens.own and tokens.reply is None and tokens.tag is None:
+        return NO_TIE
     near = _Near(message, tokens, refs, circles, writer, policy)
     if tokens.reply is not None:
         return near.tied("reply_address", tokens.reply.thread, tokens.reply.ticket)

@@ -51,6 +51,7 @@ class UnitOfWork:
         self._allotted = dict(counters)
         self.tickets: dict[int, Ticket] = {}
         self.threads: dict[int, Thread] = {}
+        self._of_ticket: dict[int | None, set[int]] = {}  # ids of threads, by their ticket
         self.contacts: dict[int, Contact] = {}
         self.contact_ids: dict[str, int] = {}
         self.participants: dict[int, dict[int, ParticipantRole]] = {}
@@ -124,7 +125,8 @@ class UnitOfWork:
         missing = set(ids) - self.threads.keys()
         while missing:
             found = await threads.load(self.connection, missing)
-            self.threads.update(found)
+            for thread in found.values():
+                self._put_thread(thread)
             missing = {
                 thread.redirect_to for thread in found.values() if thread.redirect_to
             } - self.threads.keys()
@@ -151,7 +153,9 @@ class UnitOfWork:
         away = [each for each in fresh if self.tickets[each].merged_into is not None]
         await self.load_threads(await threads.first_of(self.connection, away))
         rows = await threads.of_tickets(self.connection, fresh)
-        self.threads.update((thread.id, thread) for thread in rows if thread.id not in self.threads)
+        for thread in rows:
+            if thread.id not in self.threads:
+                self._put_thread(thread)
         await self._load_participants([thread.id for thread in rows])
         # threads that continue under another ticket while theirs is in the trash
         if onward := {thread.redirect_to for thread in rows if thread.redirect_to}:
@@ -189,10 +193,7 @@ class UnitOfWork:
 
     def threads_of(self, number: int) -> list[Thread]:
         """Return the threads of a ticket, lowest id first."""
-        return sorted(
-            (thread for thread in self.threads.values() if thread.ticket == number),
-            key=lambda thread: thread.id,
-        )
+        return [self.threads[each] for each in sorted(self._of_ticket.get(number, ()))]
 
     def known_refs(self, ids: Iterable[str]) -> dict[str, list[Ref]]:
         """Return what is recorded of these Message-IDs, each under the id as given."""
@@ -312,11 +313,19 @@ class UnitOfWork:
         elif ticket.number not in self.pending.new_tickets:
             self.pending.changed_tickets.add(ticket.number)
 
+    def _put_thread(self, thread: Thread) -> None:
+        """Put a thread into the working set, and find it by its ticket."""
+        held = self.threads.get(thread.id)
+        if held is not None and held.ticket != thread.ticket:
+            self._of_ticket[held.ticket].discard(thread.id)
+        self._of_ticket.setdefault(thread.ticket, set()).add(thread.id)
+        self.threads[thread.id] = thread
+
     def set_thread(self, thread: Thread, *, new: bool = False) -> None:
         """Replace or add a thread; the first ticket it was attached to stays recorded (E36)."""
         if thread.first_ticket is None and thread.ticket is not None:
             thread = replace(thread, first_ticket=thread.ticket)
-        self.threads[thread.id] = thread
+        self._put_thread(thread)
         if new:
             self.pending.new_threads.add(thread.id)
             self.participants[thread.id] = {}
