@@ -87,8 +87,8 @@ def _serve(channel: socket.socket, reader: ModuleType, cpu: int, memory: int) ->
             asked = pickle.loads(request)  # noqa: S301
             for each in _answers(reader, asked, cpu):
                 answer = pickle.dumps(each, pickle.HIGHEST_PROTOCOL)
-                channel.sendall(_LENGTH.pack(0x54474D31, len(answer)))
-                channel.sendall(answer)
+                # in one piece, which wakes the daemon once
+                channel.sendall(_LENGTH.pack(0x54474D31, len(answer)) + answer)
     except BaseException:  # noqa: BLE001
         # The daemon sees the closed socket, and has the mail at fault read alone.
         code = 70

@@ -20,7 +20,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ CPU_SECONDS: Final = 10
 WALL_SECONDS: Final = 20.0
 ADDRESS_SPACE: Final = 1024 * 1024 * 1024
 # 100 KB take some milliseconds; a mail that takes longer than this is read again, last and alone.
+_RECEIVE_BYTES = 262_144  # asked for at once from a worker
 QUICK_SECONDS: Final = 0.5
 QUICK_BYTES_A_SECOND: Final = 4 * 1024 * 1024
 # An answer with eight of the longest texts, or the largest attachment, stays far below this.
@@ -51,11 +52,12 @@ class _InvalidAnswer(Exception):
 
 @dataclass(slots=True)
 class _Worker:
-    """A worker process and the daemon's end of its socket."""
+    """A worker process, the daemon's end of its socket, and what was received but not used yet."""
 
     number: int
     pid: int
     channel: socket.socket
+    received: bytearray = field(default_factory=bytearray)
 
 
 _Idle = asyncio.LifoQueue[_Worker | None]  # None: a worker is forked when it is needed
@@ -217,7 +219,7 @@ class Sandbox:
             await _send(worker.channel, pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
             for wall in walls:
                 limit.reschedule(now() + wall)
-                outcome, value = _opened(request, await _receive(worker.channel))
+                outcome, value = _opened(request, await _receive(worker))
                 if outcome == "error":
                     raise WorkerLost(f"reading failed: {value}")
                 found.append(value)
@@ -327,7 +329,7 @@ def _quick_wall(job: ReadJob, wall: float) -> float:
     return min(wall, QUICK_SECONDS + len(job.raw) / QUICK_BYTES_A_SECOND)
 
 
-def _opened(request: tuple[Any, ...], answer: bytearray) -> tuple[str, Any]:
+def _opened(request: tuple[Any, ...], answer: bytes) -> tuple[str, Any]:
     """Return outcome and value of an answer; _InvalidAnswer if it does not fit the request."""
     try:
         outcome, value = _ResultUnpickler(io.BytesIO(answer)).load()
@@ -384,25 +386,24 @@ async def _send(channel: socket.socket, data: bytes) -> None:
     await loop.sock_sendall(channel, _LENGTH.pack(0x54474D31, len(data)) + data)
 
 
-async def _receive(channel: socket.socket) -> bytearray:
+async def _receive(worker: _Worker) -> bytes:
     """Return one message; EOFError if the socket is closed or too many bytes are announced."""
-    loop = asyncio.get_running_loop()
-    head = bytearray()
-    while len(head) < _LENGTH.size:
-        piece = await loop.sock_recv(channel, _LENGTH.size - len(head))
-        if not piece:
-            raise EOFError
-        head += piece
-    _, size = _LENGTH.unpack(head)
+    await _fill(worker, _LENGTH.size)
+    _, size = _LENGTH.unpack_from(worker.received)
     if size > MAX_ANSWER_BYTES:
         raise EOFError
-    data = bytearray(size)
-    view = memoryview(data)
-    at = 0
-    while at < size:
-        count = await loop.sock_recv_into(channel, view[at:])
-        if not count:
-            raise EOFError
-        at += count
-    view.release()
+    end = _LENGTH.size + size
+    await _fill(worker, end)
+    data = bytes(memoryview(worker.received)[_LENGTH.size : end])
+    del worker.received[:end]
     return data
+
+
+async def _fill(worker: _Worker, size: int) -> None:
+    """Receive until ``size`` bytes are there; EOFError if the socket is closed before."""
+    loop = asyncio.get_running_loop()
+    while len(worker.received) < size:
+        piece = await loop.sock_recv(worker.channel, _RECEIVE_BYTES)
+        if not piece:
+            raise EOFError
+        worker.received += piece
