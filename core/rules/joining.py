@@ -94,7 +94,7 @@ def place(
 
 
 def linked(event: MailArrived, ticket: int) -> list[Decision]:
-    """Link the mail's ticket with tickets that share a Message-ID with it but are not joined."""
+    """Link a mail's ticket with other tickets that know one of the mail's Message-IDs."""
     cause = Cause("join", event.message.message_id)
     return [
         LinkTickets(ticket, other.number, "maybe", cause, NOT_VOUCHED)

@@ -44,7 +44,7 @@ class MailRequest:
 
 
 class UserMail:
-    """Writes mails of users for the tickets of a unit of work."""
+    """Composes the mails that users send from the tickets of a unit of work."""
 
     def __init__(self, writer: MailWriter) -> None:
         self.writer = writer

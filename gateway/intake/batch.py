@@ -413,10 +413,10 @@ def _channel_id(event: MailArrived) -> int | None:
 
 
 def _repeated(event: MailArrived, ended: Finish) -> Original | None:
-    """Return what a filed mail is a copy of, or None.
+    """Return the earlier mail, or the mail of ours, that a filed mail is a copy of; else None.
 
-    That is an earlier mail, or mail of ours that came back. For looped mail, the result has only
-    the thread and ticket that were found.
+    A mail that ended as a loop counts as a copy of ours; the result then names only its thread and
+    its ticket.
     """
     if ended.state == "duplicate" or event.own_copy is not None:
         return event.duplicate_of if ended.state == "duplicate" else event.own_copy

@@ -219,7 +219,7 @@ class _Reading:
         return sender, moment
 
     def with_html_quotes(self, lines: list[str], found: list[OutlineItem]) -> list[OutlineItem]:
-        """Return the outline with the quotes that only the HTML shows."""
+        """Return the outline of the plain text, with the quotes that only the HTML marks."""
         if self.content.marks:
             return client_quotes.merge(lines, found, self.content.marks)
         alternatives = self.content.html_alternatives

@@ -26,7 +26,7 @@ class Values(sa.types.TypeDecorator[Collection[Any]]):
     cache_ok = True
 
     def __init__(self, item: type[sa.types.TypeEngine[Any]]) -> None:
-        """Make the type for lists of ``item``: sa.Text or sa.BigInteger."""
+        """Make a type whose values are lists; ``item`` is sa.Text or sa.BigInteger."""
         super().__init__()
         self.item = item
 
