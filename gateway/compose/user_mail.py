@@ -21,7 +21,7 @@ from gateway.compose.mime import File
 from gateway.compose.route import MailContent, MailWriter, Route, outgoing_of
 from gateway.errors import Invalid
 from gateway.store.tickets.heard import HeardMail
-from gateway.store.tickets.threads import MessageRow
+from gateway.store.tickets.threads import MessageRow, people_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +233,8 @@ def _names(route: Route) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for row in route.earlier:
-        for each in (row.head["from"], *row.head["to"], *row.head["cc"]):
-            if each and each["address"] and each["name"]:
+        for each in people_in(row.head, "from", "to", "cc"):
+            if each["address"] and each["name"]:
                 names[address_key(each["address"])] = each["name"]
     return names
 

@@ -35,7 +35,7 @@ from gateway.desk.transaction import Actor, Transaction, status_of
 from gateway.errors import Conflict, Invalid, NotFound, Refused
 from gateway.store.setup import workflow_history
 from gateway.store.tickets import contacts, threads, tickets
-from gateway.store.tickets.threads import MessageRow
+from gateway.store.tickets.threads import MessageRow, people_in
 from gateway.store.tickets.tickets import TicketEvent
 from gateway.validation import refuse_unnamed
 
@@ -242,9 +242,8 @@ def _joined_mail(act: Transaction, row: MessageRow, thread: int, number: int) ->
 
 
 def _keys_of(row: MessageRow) -> set[str]:
-    """Return the address keys of From, To and Cc of a message."""
-    heads = [row.head["from"], *row.head["to"], *row.head["cc"]]
-    return {address_key(each["address"]) for each in heads if each and each["address"]}
+    """Return the address keys of From, To, Cc and Reply-To of a message."""
+    return {address_key(each["address"]) for each in people_in(row.head) if each["address"]}
 
 
 async def _fields(act: Transaction, changes: TicketChanges) -> tuple[tuple[str, object], ...]:

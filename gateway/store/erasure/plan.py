@@ -32,7 +32,7 @@ from gateway.store.erasure.find import (
 from gateway.store.queues.blobs import Blobs
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
-from gateway.store.tickets.threads import chunks
+from gateway.store.tickets.threads import chunks, people_in
 from gateway.store.tickets.tickets import subject_key
 
 MESSAGE, MAIL, TICKET, THREAD = tables.message, tables.mail, tables.ticket, tables.thread
@@ -80,18 +80,16 @@ async def survey(database: Database, blobs: Blobs, like: Likeness) -> Survey:
 
 
 async def names(database: Database, like: Likeness, looked: Survey) -> set[str]:
-    """Return the display names that mails gave the person in From, To and Cc."""
+    """Return the display names that mails gave the person in From, To, Cc and Reply-To."""
     found: set[str] = set()
     query = sa.select(MESSAGE.c.head).where(among(MESSAGE.c.id, "ids"))
     async with database.read() as connection:
         for piece in chunks(looked.found["message"]):
             for head in (await connection.execute(query, {"ids": piece})).scalars():
-                people = [head.get("from"), *head.get("to", ()), *head.get("cc", ())]
-                people += head.get("reply_to", ())
                 found.update(
                     each["name"] or ""
-                    for each in people
-                    if each and address_key(each["address"] or "") == like.address
+                    for each in people_in(head)
+                    if address_key(each["address"] or "") == like.address
                 )
     return found
 

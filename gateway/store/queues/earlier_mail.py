@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import address_key
 from gateway.store.schema import tables
+from gateway.store.tickets.threads import people_in
 
 MAIL = tables.mail
 # Finished mails with one of these fingerprints, oldest first; duplicates are left out.
@@ -91,14 +92,10 @@ def _earlier_mail(row: Any) -> EarlierMail:
         state=row.state,
         kind=row.kind,
         proven=row.auth == "pass",
-        readers=frozenset(_keys(row.head or {})),
+        readers=frozenset(
+            address_key(each["address"])
+            for each in people_in(row.head or {}, "to", "cc", "reply_to")
+            if each["address"]
+        ),
         parents=frozenset(row.parents or ()),
     )
-
-
-def _keys(head: dict[str, Any]) -> Iterator[str]:
-    """Return the address keys in To, Cc and Reply-To of a stored message."""
-    for name in ("to", "cc", "reply_to"):
-        for each in head.get(name, ()):
-            if each["address"]:
-                yield address_key(each["address"])

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.model.message import address_key
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
+from gateway.store.tickets.threads import people_in
 
 MESSAGE = tables.message
 # A role is that of the day the mail came; whose word counts today is asked for by ``people``.
@@ -85,7 +86,7 @@ async def newest(
     readers = {
         address_key(each["address"])
         for head in heads.scalars()
-        for each in (head["from"], *head["to"], *head["cc"], *head.get("reply_to", ()))
-        if each and each["address"]
+        for each in people_in(head)
+        if each["address"]
     }
     return HeardMail(row.id, row.head, words, at, frozenset(readers))

@@ -5,10 +5,10 @@ Only ``gateway.apply.applier`` calls the functions that write (R7).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -136,6 +136,18 @@ class MessageRow:
 
 MESSAGE_COLUMNS = tuple(field.name for field in fields(MessageRow))
 SELECT_MESSAGE = sa.select(*(MESSAGE.c[name] for name in MESSAGE_COLUMNS))
+
+
+def people_in(
+    head: dict[str, Any], *parts: Literal["from", "to", "cc", "reply_to"]
+) -> Iterator[dict[str, Any]]:
+    """Yield the people in these parts of a message's head, or in all parts if none is named.
+
+    Each has the keys "name" and "address"; the address may be None.
+    """
+    for part in parts or ("from", "to", "cc", "reply_to"):
+        found = head.get(part) or ()
+        yield from [found] if isinstance(found, dict) else found
 
 
 def chunks(values: Collection[Any]) -> Iterable[list[Any]]:
