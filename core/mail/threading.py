@@ -149,7 +149,8 @@ class _Near:
         own = message.message_id
         self.parents = [each for each in message.parents if each != own]
         self.arrived = list(refs.get(own, ())) if own else []  # under the mail's own id
-        self.late = {ref.thread for ref in self.arrived if not ref.held}
+        # a responder's mail under the id of another does not make the other's mail a second one
+        self.late = {ref.thread for ref in self.arrived if not ref.held or ref.machine}
         self.held: dict[int, set[str]] = {}  # the parents that each thread holds
         for each in self.parents:
             for ref in self._holders(each):
@@ -206,8 +207,8 @@ class _Near:
         own_ids = [ref for ref in self.arrived if self._takes(ref.thread)]
         if not own_ids:
             return None
-        chosen = min(own_ids, key=lambda ref: (not ref.held, ref.thread))
-        return "references" if chosen.held else "late_parent", chosen.thread
+        chosen = min(own_ids, key=lambda ref: (ref.thread in self.late, ref.thread))
+        return "late_parent" if chosen.thread in self.late else "references", chosen.thread
 
     def _awaited(self, thread: int) -> tuple[MatchedBy, int] | None:
         """Return a better tie: to a thread that referred to the mail before it came, and vouches.

@@ -305,3 +305,16 @@ async def test_an_own_auto_reply_joins_no_two_customers(office: Office) -> None:
     for number in (1, 2):
         assert (await office.world.ticket(number))["merged_into"] is None
     assert leaks(scene) == []
+
+
+async def test_an_auto_reply_does_not_use_up_the_id_of_a_customer(office: Office) -> None:
+    """A responder's mail under an awaited id does not part the customer's mails."""
+    scene = Scene(office)
+    await scene.post(Post(DAVE, "d2", ("d1",)), Post(MALLORY, "d1", automatic=True))
+    await scene.post(Post(DAVE, "d1"))
+    ticket = await office.world.ticket(1)
+    assert len(await office.world.tickets()) == 1
+    assert (ticket["requester"]["address"], ticket["subject"]) == (
+        DAVE,
+        f"about {scene.words['d1'][1]}",
+    )

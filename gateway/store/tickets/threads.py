@@ -93,7 +93,7 @@ class RefRow:
             or (other.forward and not self.forward)
             or (self.machine and not other.machine)
         ):
-            if self.message is None or self.machine:
+            if not other.machine and (self.message is None or self.machine):
                 self.claims = other.claims
             self.message, self.machine = other.message, other.machine
             self.forward = self.forward or other.forward

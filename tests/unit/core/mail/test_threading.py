@@ -105,6 +105,18 @@ def test_every_listed_id_joins() -> None:
     assert (found.thread, found.joins, found.related) == (5, (3, 4, 6), ())
 
 
+def test_a_responder_under_the_id_of_another_changes_nothing_for_their_mail() -> None:
+    """A machine's mail under an id leaves the mail with that id an awaited, earlier one."""
+    held = Ref(4, held=True, machine=True, claims=(Claim(ANN, proven=False),))
+    found = tied(replace(EMPTY, message_id="me@x"), {"me@x": [held]})
+    assert (found.matched_by, found.thread, found.names, found.late) == (
+        "late_parent",
+        4,
+        True,
+        True,
+    )
+
+
 def test_a_thread_that_awaited_the_mail_comes_before_a_foreign_use_of_an_id() -> None:
     """A mail goes where an answer to it waits, not where somebody used the id that it names."""
     refs = {"x@x": [Ref(1, held=True, claims=(Claim(EVE, proven=True),))], "me@x": [claimed(4)]}
